@@ -7,7 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hwnas.search.blackbox.evolution import Choices, Problem, Scores
+from hwnas.search.blackbox.problem import (
+    Choices,
+    Problem,
+    Scores,
+)
 from tools.evaluate.exhaustive.problem import Choices as Row
 from tools.evaluate.exhaustive.table import read_table
 from tools.evaluate.specialization import nb201

@@ -27,12 +27,14 @@ import numpy as np
 
 from hwnas.files import append_line, read_lines
 from hwnas.search.blackbox.evolution import (
-    EvaluatedSet,
-    Problem,
     random_search,
     regularised_evolution,
 )
 from hwnas.search.blackbox.nsga2 import nsga2
+from hwnas.search.blackbox.problem import (
+    EvaluatedSet,
+    Problem,
+)
 from tools.evaluate.exhaustive.table import TABLE
 from tools.evaluate.specialization.bayesian import model_based_search
 from tools.evaluate.specialization.nb201 import paths

@@ -14,7 +14,11 @@ import numpy as np
 import torch
 
 from hwnas.data.images import images_at_once
-from hwnas.search.blackbox.evolution import Choices, EvaluatedSet, Scores
+from hwnas.search.blackbox.problem import (
+    Choices,
+    EvaluatedSet,
+    Scores,
+)
 from hwnas.search.path_training import PathTraining
 from hwnas.search.sampled_paths import Paths
 from hwnas.training.compute import full_precision

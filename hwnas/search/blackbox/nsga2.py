@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.search.blackbox.evolution import (
+from hwnas.search.blackbox.evolution import children
+from hwnas.search.blackbox.problem import (
     Choices,
     EvaluatedSet,
     Evaluator,
     Problem,
     Scores,
-    children,
     fastest,
     random_choices,
 )

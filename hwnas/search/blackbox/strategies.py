@@ -14,8 +14,11 @@ import msgspec
 import numpy as np
 
 from hwnas.architecture.architecture import Genotype
-from hwnas.search.blackbox.evolution import EvaluatedSet, Problem
 from hwnas.search.blackbox.judging import FINAL_IMAGES, SupernetJudge, best_judged
+from hwnas.search.blackbox.problem import (
+    EvaluatedSet,
+    Problem,
+)
 from hwnas.search.blackbox.random import RandomSearch
 from hwnas.search.blackbox.window import (
     evolve_window,

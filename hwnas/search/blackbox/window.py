@@ -8,15 +8,17 @@ import numpy as np
 
 from hwnas.latency_models.cost import CostTable
 from hwnas.search.blackbox.evolution import (
+    children,
+    regularised_evolution,
+)
+from hwnas.search.blackbox.nsga2 import nsga2
+from hwnas.search.blackbox.problem import (
     Choices,
     EvaluatedSet,
     Evaluator,
     Problem,
     Scores,
-    children,
-    regularised_evolution,
 )
-from hwnas.search.blackbox.nsga2 import nsga2
 
 MAX_POPULATION = 100
 """As in the paper of regularised evolution."""

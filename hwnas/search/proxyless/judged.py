@@ -15,8 +15,11 @@ import numpy as np
 from hwnas.architecture.architecture import Genotype
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.supernet import Supernet
-from hwnas.search.blackbox.evolution import Choices, EvaluatedSet
 from hwnas.search.blackbox.judging import FINAL_IMAGES, SupernetJudge, best_judged
+from hwnas.search.blackbox.problem import (
+    Choices,
+    EvaluatedSet,
+)
 from hwnas.search.blackbox.window import evolve_window, first_population, window_problem
 from hwnas.search.path_training import PathTraining
 from hwnas.search.plan import JUDGING_IMAGES

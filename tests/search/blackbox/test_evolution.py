@@ -9,21 +9,23 @@ import pytest
 
 from hwnas.errors import BudgetError
 from hwnas.search.blackbox.evolution import (
+    EvolutionSettings,
+    evolution,
+    local_search,
+    random_search,
+    regularised_evolution,
+)
+from hwnas.search.blackbox.nsga2 import crowding_distances, non_dominated_ranks, nsga2, pareto_front
+from hwnas.search.blackbox.problem import (
     Choices,
     EvaluatedSet,
     Evaluator,
-    EvolutionSettings,
     Problem,
     Scores,
-    evolution,
     fastest,
-    local_search,
     neighbours,
-    random_search,
-    regularised_evolution,
     repair,
 )
-from hwnas.search.blackbox.nsga2 import crowding_distances, non_dominated_ranks, nsga2, pareto_front
 from tools.evaluate.specialization.bayesian import expected_improvement, model_based_search, one_hot
 
 SIZES = (4, 3, 5, 2, 4, 3)

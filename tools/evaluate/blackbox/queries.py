@@ -18,7 +18,12 @@ import click
 import numpy as np
 
 from hwnas.latency_models.cost import CostTable
-from hwnas.search.blackbox.evolution import Choices, EvaluatedSet, Scores, random_search
+from hwnas.search.blackbox.evolution import random_search
+from hwnas.search.blackbox.problem import (
+    Choices,
+    EvaluatedSet,
+    Scores,
+)
 from hwnas.search.blackbox.window import (
     evolve_window,
     first_population,

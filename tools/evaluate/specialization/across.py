@@ -7,11 +7,13 @@ from html import escape
 import numpy as np
 
 from hwnas.search.blackbox.evolution import (
+    EvolutionSettings,
+    evolution,
+)
+from hwnas.search.blackbox.problem import (
     Choices,
     EvaluatedSet,
-    EvolutionSettings,
     Problem,
-    evolution,
 )
 from tools.evaluate.specialization.ofa import (
     BLOCKS,

@@ -17,7 +17,8 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.spatial.distance import cdist
 from scipy.stats import norm, rankdata
 
-from hwnas.search.blackbox.evolution import (
+from hwnas.search.blackbox.evolution import random_search
+from hwnas.search.blackbox.problem import (
     Choices,
     EvaluatedSet,
     Evaluator,
@@ -25,7 +26,6 @@ from hwnas.search.blackbox.evolution import (
     Scores,
     neighbours,
     random_choices,
-    random_search,
 )
 
 Features = NDArray[np.float64]

@@ -12,7 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hwnas.search.blackbox.evolution import EvaluatedSet, Evaluator
+from hwnas.search.blackbox.problem import (
+    EvaluatedSet,
+    Evaluator,
+)
 from hwnas.search.objective import Lagrangian, Log
 from hwnas.search.proxyless.reinforce import policy_loss
 from hwnas.search.statistics import ema_update

@@ -15,12 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from hwnas.search.blackbox.evolution import (
+    random_search,
+    regularised_evolution,
+)
+from hwnas.search.blackbox.problem import (
     Choices,
     EvaluatedSet,
     Problem,
     Scores,
-    random_search,
-    regularised_evolution,
 )
 from tools.evaluate.specialization.bayesian import Features, model_based_search
 

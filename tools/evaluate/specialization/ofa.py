@@ -14,7 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.errors import InvalidFile
-from hwnas.search.blackbox.evolution import Choices, Problem, Scores
+from hwnas.search.blackbox.problem import (
+    Choices,
+    Problem,
+    Scores,
+)
 
 KERNELS, RATIOS, DEPTHS = (3, 5, 7), (3, 4, 6), (2, 3, 4)
 WIDTHS = (24, 32, 48, 96, 136, 192)

@@ -20,12 +20,12 @@ import numpy as np
 
 from hwnas.errors import UnknownName
 from hwnas.search.blackbox.evolution import (
-    EvaluatedSet,
     evolution,
     random_search,
     regularised_evolution,
 )
 from hwnas.search.blackbox.nsga2 import nsga2
+from hwnas.search.blackbox.problem import EvaluatedSet
 from tools.evaluate.specialization import across as across_part
 from tools.evaluate.specialization import learned, nb201, ofa
 from tools.lib.options import data_option, json_option, seeds_option
