@@ -1,35 +1,38 @@
 """Devices of one kind on a Ray cluster, which share the files to measure.
 
-A task measures a few files on one device, in the node that reaches it; Ray gives the device to one
-task at a time, of whatever run. Files and results are sent as bytes, so that no folder is shared. A
-device or a node that is lost takes no further files, and another device measures those that it had.
+A task (`hwnas.devices.cluster_task`) measures a few files on one device, on the node that reaches
+it; Ray gives a device to one task at a time, also between runs. A device or a node that is lost
+takes no further files, and another device measures those that it had.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from hwnas.architecture.runtimes import RuntimeName
-from hwnas.devices.external_data import files_beside
-from hwnas.devices.profile import DeviceProfile, find_profile
-from hwnas.devices.runner import InputShape, Progress, Subject, check_file, open_runner
-from hwnas.errors import DeviceError, DeviceLost, HwnasError, InvalidFile, UsageError, last_line
+from hwnas.devices.cluster_task import (
+    MeasureSettings,
+    TaskAnswer,
+    TaskRequest,
+    packed_file,
+    run_task,
+)
+from hwnas.devices.profile import DeviceProfile
+from hwnas.devices.runner import Progress, Subject, check_file
+from hwnas.errors import DeviceError, DeviceLost, InvalidFile, UsageError, last_line
 from hwnas.measurement.disturbance import Disturbed
 from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.processes import connect_cluster
 
 TURNS = 3
-"""Parts of the files for each device: a slow device gets fewer of them."""
+"""Parts of the files per device: a slow device measures fewer parts."""
 MAX_PART = 16
-"""Files that a device measures at a time; what it has of them is lost with it."""
+"""Most files of one task; a lost device loses the results of its task."""
 POLL_S = 2.0
-"""Time between two looks at which nodes are there."""
+"""Time between two checks of which nodes are alive."""
 
 
 class ClusterRunner:
@@ -43,7 +46,7 @@ class ClusterRunner:
 
     def probe(self) -> Environment:
         """Return the environment of the first device that answers."""
-        environment = _Work(self, ()).probe()
+        environment = _Work(self, (), MeasureSettings()).probe()
         return msgspec.structs.replace(environment, device=self.profile.name)
 
     def measure(
@@ -58,7 +61,7 @@ class ClusterRunner:
             check_file(subject, self.profile)
         if not subjects:
             return []
-        settings = _Settings(calibrated_reference_ms, seed)
+        settings = MeasureSettings(calibrated_reference_ms, seed)
         return _Work(self, subjects, settings).measure(progress)
 
     def close(self) -> None:
@@ -78,73 +81,30 @@ class ClusterRunner:
         return self._ray
 
 
-class _Settings(msgspec.Struct, frozen=True):
-    calibrated_reference_ms: float | None = None
-    seed: int = 0
-
-
-class _File(msgspec.Struct, frozen=True):
-    """A model file as a task gets it."""
-
-    name: str
-    file: str
-    """Its path where it comes from."""
-    runtime: RuntimeName | None
-    batch: int | None
-    shapes: tuple[InputShape, ...]
-    content: bytes
-    beside: dict[str, bytes]
-    """Files of its weights."""
-
-
-class _Request(msgspec.Struct, frozen=True):
-    """What a task measures; without files it probes the device."""
-
-    device: str
-    files: tuple[_File, ...]
-    settings: _Settings
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    environment: Environment | None = None
-    measurements: tuple[Measurement | None, ...] = ()
-    disturbed: str = ""
-    """Message of `Disturbed`."""
-    lost: str = ""
-    """Message of `DeviceLost`."""
-    invalid: tuple[str, str] | None = None
-    """An invalid file, and why it is."""
-    error: str = ""
-    """Message of any other error."""
-
-
 class _Running(NamedTuple):
     device: str
     part: range
-    """Places of its files."""
+    """Indices of its files."""
 
 
 class _Ended(NamedTuple):
     device: str
     part: range
-    answer: _Answer | None
-    """``None``: the device was lost."""
+    answer: TaskAnswer | None
+    """``None`` if the device was lost."""
 
 
 class _Work:
     """The files of one call, and the devices that measure them."""
 
     def __init__(
-        self,
-        runner: ClusterRunner,
-        subjects: Sequence[Subject],
-        settings: _Settings = _Settings(),  # noqa: B008
+        self, runner: ClusterRunner, subjects: Sequence[Subject], settings: MeasureSettings
     ) -> None:
         self.name, self.cluster = runner.profile.name, runner.cluster
         self.ray, self.subjects, self.settings = runner.connected(), subjects, settings
-        self.task = self.ray.remote(answer)
+        self.task = self.ray.remote(run_task)
         self.lost: dict[str, str] = {}
-        """Why devices were lost."""
+        """Reason for each lost device."""
         self.running: dict[Any, _Running] = {}
 
     def probe(self) -> Environment:
@@ -191,15 +151,15 @@ class _Work:
         return [device for device in self.cluster.devices if device not in self.lost]
 
     def _start(self, device: str, part: range) -> None:
-        files = tuple(_file(self.subjects[place]) for place in part)
-        request = msgspec.msgpack.encode(_Request(device, files, self.settings))
+        files = tuple(packed_file(self.subjects[place]) for place in part)
+        request = msgspec.msgpack.encode(TaskRequest(device, files, self.settings))
         # the device is what the task needs, not a core; after a loss another device is asked
         options = {"num_cpus": 0, "max_retries": 0, "resources": {f"device:{device}": 1}}
         task = self.task.options(**options).remote(request)
         self.running[task] = _Running(device, part)
 
     def _ended(self) -> list[_Ended]:
-        """Wait for tasks; return those that ended, or that no device is left for."""
+        """Wait for tasks; return those that ended, and those whose device was lost."""
         done, _ = self.ray.wait(list(self.running), num_returns=1, timeout=POLL_S)
         ended = [_Ended(*self.running[task], self._answer(task)) for task in done]
         for task in done:
@@ -212,11 +172,11 @@ class _Work:
                     ended.append(_Ended(device, part, None))
         return ended
 
-    def _answer(self, task: Any) -> _Answer | None:
-        """Return the answer of a task, ``None`` if its device is lost. Raises its other errors."""
+    def _answer(self, task: Any) -> TaskAnswer | None:
+        """Return the answer of a task, ``None`` if its device was lost. Raises its other errors."""
         device = self.running[task].device
         try:
-            answer = msgspec.msgpack.decode(self.ray.get(task), type=_Answer)
+            answer = msgspec.msgpack.decode(self.ray.get(task), type=TaskAnswer)
         except Exception as error:  # Ray's, for a lost node or process
             self.lost[device] = last_line(str(error), type(error).__name__)
             return None
@@ -230,7 +190,7 @@ class _Work:
         return answer
 
     def _lose_missing(self) -> None:
-        """Count devices as lost that no node of the cluster has."""
+        """Mark the devices as lost that no node of the cluster reaches."""
         there = self.ray.cluster_resources()
         for device in self._devices():
             if not there.get(f"device:{device}"):
@@ -255,67 +215,3 @@ class _Work:
                 f"{first.runtime_version}, {second.device} {second.hardware} with "
                 f"{second.runtime_version}; expected devices of one kind"
             )
-
-
-def answer(request: bytes) -> bytes:
-    """Measure on a device that this node reaches: the task of `ClusterRunner`."""
-    work = msgspec.msgpack.decode(request, type=_Request)
-    return msgspec.msgpack.encode(_answer(work))
-
-
-def _answer(work: _Request) -> _Answer:
-    with TemporaryDirectory() as scratch:
-        subjects = [
-            _written(file, Path(scratch) / str(number)) for number, file in enumerate(work.files)
-        ]
-        files = {
-            str(subject.path): file.file for subject, file in zip(subjects, work.files, strict=True)
-        }
-        try:
-            with open_runner(find_profile(work.device)) as runner:
-                if not subjects:
-                    return _Answer(runner.probe())
-                measured = runner.measure(
-                    subjects,
-                    calibrated_reference_ms=work.settings.calibrated_reference_ms,
-                    seed=work.settings.seed,
-                )
-                return _Answer(measurements=tuple(measured))
-        except Disturbed as error:
-            return _Answer(measurements=error.measurements, disturbed=_named(error, files))
-        except DeviceLost as error:
-            return _Answer(lost=_named(error, files))
-        except InvalidFile as error:
-            return _Answer(invalid=(files.get(error.file, error.file), error.why))
-        except HwnasError as error:
-            return _Answer(error=_named(error, files))
-
-
-def _named(error: HwnasError, files: Mapping[str, str]) -> str:
-    """Return the message with the paths of files where they come from."""
-    text = str(error)
-    for there, here in files.items():
-        text = text.replace(there, here)
-    return text
-
-
-def _file(subject: Subject) -> _File:
-    path = subject.path
-    return _File(
-        subject.name,
-        str(path),
-        subject.runtime,
-        subject.batch,
-        subject.shapes,
-        path.read_bytes(),
-        {file.name: file.read_bytes() for file in files_beside(path)},
-    )
-
-
-def _written(file: _File, folder: Path) -> Subject:
-    folder.mkdir()
-    path = folder / f"model{Path(file.file).suffix}"
-    path.write_bytes(file.content)
-    for name, content in file.beside.items():
-        (folder / name).write_bytes(content)
-    return Subject(file.name, path, file.runtime, file.batch, file.shapes)
