@@ -15,7 +15,7 @@ from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement.measurement import Kind
 from hwnas.nn.elastic.slices import NO_SLICES, TrainedSlices
 from hwnas.pretrained.network import PretrainedNetwork
-from hwnas.report.schema import Origin
+from hwnas.report.candidate_rows import Origin
 from hwnas.search.plan import SearchPlan
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.run_folder import RunFolder

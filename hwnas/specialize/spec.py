@@ -1,7 +1,7 @@
 """The specification of a run: what a user asks of `hwnas specialize`, as one typed value.
 
-It is parsed once, from a command line (`hwnas.specialize.options`) or from Python values, and kept
-as ``config.toml`` in the run's folder.
+It is parsed once, from a command line (`hwnas.specialize.options`) or from Python values, and stored
+in the run's folder: as ``config.toml``, which ends in a hash, and in ``manifest.json``.
 """
 
 from __future__ import annotations
@@ -40,9 +40,6 @@ class Share(msgspec.Struct, frozen=True, tag_field="unit", tag="share"):
 
 Budget = Milliseconds | Share
 
-
-LAST_TABLE = b"[strategy_options]"
-"""The end of a ``config.toml`` that has no hash."""
 
 SCRATCH = "scratch"
 """The value of ``--from`` for networks that are trained from random weights."""
@@ -160,7 +157,7 @@ def encode_spec(spec: RunSpec) -> bytes:
 
 
 class Stated(msgspec.Struct, frozen=True):
-    """What ``manifest.json`` says of the specification."""
+    """The field of ``manifest.json`` that `read_spec` needs."""
 
     spec: RunSpec | None = None
 
@@ -168,25 +165,26 @@ class Stated(msgspec.Struct, frozen=True):
 def read_spec(folder: Path) -> RunSpec:
     """Read the specification of the run in ``folder``.
 
-    It is in ``manifest.json`` too, which is read where ``config.toml`` is missing, damaged or
-    edited. Raises `UsageError` where there is none, `InvalidFile` for one that is not whole.
+    If ``config.toml`` is missing or its hash differs, the specification in ``manifest.json`` is
+    read. Raises `UsageError` if there is no run, `InvalidFile` if neither file can be used.
     """
     path = folder / "config.toml"
-    content = path.read_bytes() if path.is_file() else b""
-    if is_sealed_toml(content):
-        return decode_toml(content, RunSpec, str(path))
+    if has_whole_spec(folder):
+        return decode_toml(path.read_bytes(), RunSpec, str(path))
     with suppress(UsageError):
         stated = read_json(folder / "manifest.json", Stated).spec
         if stated is not None:
             return stated
     if not path.exists():
         raise UsageError(f"{folder}: there is no run to resume (no config.toml)")
-    if LAST_TABLE not in content:
-        raise InvalidFile(str(path), "is not whole; start a new run with another --out")
-    return decode_toml(content, RunSpec, str(path))
+    raise InvalidFile(
+        str(path),
+        "its hash is missing or differs, and manifest.json has no specification; start a new run "
+        "with another --out",
+    )
 
 
 def has_whole_spec(folder: Path) -> bool:
-    """Whether ``config.toml`` is as it was written."""
+    """Whether ``config.toml`` is there and was neither damaged nor edited."""
     path = folder / "config.toml"
     return path.is_file() and is_sealed_toml(path.read_bytes())

@@ -11,12 +11,14 @@ from hwnas import __version__
 from hwnas.devices.fingerprint import hardware
 from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement.measurement import local_time
+from hwnas.report.accuracy import (
+    Accuracy,
+    ClassAccuracy,
+)
 from hwnas.report.architecture import ArchitectureSummary
 from hwnas.report.latency import Latency, LatencyModelSummary
 from hwnas.report.report import Report
 from hwnas.report.schema import (
-    Accuracy,
-    ClassAccuracy,
     DatasetSummary,
     Result,
     SearchPoint,

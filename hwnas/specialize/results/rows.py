@@ -12,8 +12,12 @@ from hwnas.architecture.artifact import Artifact
 from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement.measurement import Kind
 from hwnas.report.architecture import BlockRow, CandidateShare, CellRow, EdgeRow
+from hwnas.report.candidate_rows import (
+    CandidateRow,
+    FamilyRow,
+)
 from hwnas.report.latency import OtherRuntime
-from hwnas.report.schema import ArtifactRow, CandidateRow, FamilyRow
+from hwnas.report.schema import ArtifactRow
 from hwnas.search.eas.model_pool import best_member, read_family
 from hwnas.search.elastic.state import TunedFiles, TunedNetwork
 from hwnas.search.plan import SearchFiles
