@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from math import floor, log10
 
 from hwnas.architecture.size import Size, axes
-from hwnas.report.schema import Accuracy, CandidateRow, Result
+from hwnas.report.accuracy import Accuracy
+from hwnas.report.candidate_rows import CandidateRow
+from hwnas.report.schema import Result
 
 KIND_TEXT: dict[str, str] = {
     "measured": "measured",

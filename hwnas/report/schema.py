@@ -5,13 +5,13 @@ Accuracies and probabilities are shares from 0 to 1; latencies are milliseconds.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
 import msgspec
 
-from hwnas.measurement.measurement import Kind
-from hwnas.measurement.statistics import wilson_interval
+from hwnas.report.accuracy import Accuracy
 from hwnas.report.architecture import ArchitectureSummary
+from hwnas.report.candidate_rows import CandidateRow, FamilyRow
 from hwnas.report.images import DataCard
 from hwnas.report.latency import Latency, LatencyModelSummary, OtherRuntime
 
@@ -19,69 +19,6 @@ SCHEMA = 1
 """Raised when a field changes its meaning or is removed; new fields do not raise it."""
 
 Verdict = Literal["kept", "missed", "not measured"]
-
-Origin = Literal["search", "uniform", "published", "random", "resolution", "sibling"]
-"""Where a candidate comes from; ``uniform``: the same candidate in every decision; ``resolution``:
-a whole trained network for smaller images; ``sibling``: another trained network, tuned as it is."""
-
-
-class ClassAccuracy(msgspec.Struct, frozen=True):
-    """Accuracy on the test images of one class."""
-
-    name: str
-    accuracy: float
-
-
-class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
-    """Accuracy on the held-out test images, which influenced no choice."""
-
-    test_images: int
-    torch: float
-    artifact: float | None = None
-    """Accuracy of the delivered file in its own runtime."""
-    ci95: tuple[float, float] | None = None
-    """Wilson interval of `shown`."""
-    validation: float | None = None
-    top5: float | None = None
-    """Top-5 accuracy of `shown`, for 20 classes and more."""
-    balanced: float | None = None
-    """Mean over classes of `shown`, where one has at least 1.5 times the images of another."""
-    hits: str = ""
-    """Whether `shown` counts each test image as right, as
-    `hwnas.measurement.classification.packed_hits`; empty in reports of versions without it."""
-    classes: tuple[ClassAccuracy, ...] = ()
-    """`shown` for each class that has test images, the lowest first."""
-
-    @classmethod
-    def with_interval(
-        cls,
-        test_images: int,
-        *,
-        torch: float,
-        artifact: float | None,
-        validation: float | None = None,
-        top5: float | None = None,
-        balanced: float | None = None,
-        hits: str = "",
-        classes: tuple[ClassAccuracy, ...] = (),
-    ) -> Self:
-        """Return accuracies with the interval of the delivered file's."""
-        return cls(
-            test_images=test_images,
-            torch=torch,
-            artifact=artifact,
-            ci95=wilson_interval(torch if artifact is None else artifact, test_images),
-            validation=validation,
-            top5=top5,
-            balanced=balanced,
-            hits=hits,
-            classes=classes,
-        )
-
-    @property
-    def shown(self) -> float:
-        """Accuracy of the delivered file, or in PyTorch if the file was not run."""
-        return self.torch if self.artifact is None else self.artifact
 
 
 class ArtifactRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,83 +39,6 @@ class ArtifactRow(msgspec.Struct, frozen=True, kw_only=True):
     def score(self) -> float | None:
         """Accuracy or agreement."""
         return self.accuracy if self.agreement is None else self.agreement
-
-
-class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the networks that the delivered one was chosen from."""
-
-    name: str
-    origin: Origin
-    digest: str
-    params: int
-    macs: int
-    predicted_ms: float | None = None
-    predicted_std_ms: float | None = None
-    measured_ms: float | None = None
-    """Latency on the device; ``kind`` says if that is a simulated one."""
-    ci95_ms: tuple[float, float] | None = None
-    kind: Kind = "predicted"
-    """Kind of `latency_ms`."""
-    validation_accuracy: float | None = None
-    test_accuracy: float | None = None
-    label_probability: float | None = None
-    """Mean probability of the label of a validation image, at the best temperature."""
-    validation_agreement: float | None = None
-    test_agreement: float | None = None
-    """Agreements in the place of accuracies, see `Result.agreement`."""
-    keeps_budget: bool | None = None
-    disturbed: bool = False
-    """Whether it has no measured latency because other programs disturbed the measurements;
-    `latency_ms` is the predicted one then."""
-    chosen: bool = False
-    size_px: int | None = None
-    """Height and width of its images."""
-    cuts: tuple[str, ...] = ()
-    """What remains of each block that can be cut from a trained network: ``keep``, ``skip``, ``5/6
-    width``, ``smaller kernel``, ``smallest kernel``, or a width and a kernel. Empty: it is not cut
-    from one."""
-    divergence: float | None = None
-    """Mean Kullback-Leibler divergence in nats from the trained network's probabilities, before the
-    member is trained."""
-    untrained_accuracy: float | None = None
-    """On the validation images, with the weights that its training begins with."""
-
-    @property
-    def latency_ms(self) -> float | None:
-        """The measured latency, else the predicted one."""
-        return self.predicted_ms if self.measured_ms is None else self.measured_ms
-
-    @property
-    def validation_score(self) -> float | None:
-        """Accuracy or agreement on the validation images."""
-        agreement = self.validation_agreement
-        return self.validation_accuracy if agreement is None else agreement
-
-    @property
-    def test_score(self) -> float | None:
-        """Accuracy or agreement on the test images."""
-        return self.test_accuracy if self.test_agreement is None else self.test_agreement
-
-
-class FamilyRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One network of a search that grows networks from each other."""
-
-    name: str
-    parent: str = ""
-    """Name of the network that it grew from; empty: the start network."""
-    steps: tuple[str, ...] = ()
-    """Changes to the parent, e.g. ``wider 2.1 to 24`` (stage, layer), ``deeper 1.1 k3``."""
-    digest: str
-    params: int
-    macs: int
-    state: Literal["trained", "failed", "derived"]
-    """``derived``: grown further without training, with its parent's weights."""
-    latency_ms: float
-    """Predicted."""
-    measured_ms: float | None = None
-    accuracy: float | None = None
-    """On validation images, after the few epochs of the search."""
-    chosen: bool = False
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

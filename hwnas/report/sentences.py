@@ -6,6 +6,7 @@ from statistics import NormalDist
 
 from hwnas.measurement.measurement import DRIFT_LIMIT
 from hwnas.measurement.statistics import wilson_interval
+from hwnas.report.candidate_rows import CandidateRow
 from hwnas.report.formatting import (
     KIND_TEXT,
     interval,
@@ -15,7 +16,7 @@ from hwnas.report.formatting import (
     signed_percent,
 )
 from hwnas.report.latency import Latency
-from hwnas.report.schema import CandidateRow, Result
+from hwnas.report.schema import Result
 
 
 def verdict_sentences(result: Result) -> list[str]:

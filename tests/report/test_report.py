@@ -16,11 +16,12 @@ from click.testing import CliRunner
 from hwnas.cli.report import report as command
 from hwnas.errors import InvalidFile, WriteError
 from hwnas.report import formatting, sentences
+from hwnas.report.accuracy import ClassAccuracy
 from hwnas.report.charts.result import result_charts
 from hwnas.report.html import html, markdown
 from hwnas.report.latency import Latency
 from hwnas.report.report import Report
-from hwnas.report.schema import ClassAccuracy, NextCommand
+from hwnas.report.schema import NextCommand
 from tests.support.reporting.sample_report import (
     fleet_report,
     host_measurement,

@@ -9,15 +9,15 @@ terms: a new one is one function and one entry of that table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from hwnas.architecture.architecture import Block
 from hwnas.latency_models.features import Floats, shares
-from hwnas.latency_models.fitting.block_prior import BlockCosts, BlockPrior, Index
+from hwnas.latency_models.fitting.block_prior import Index
 from hwnas.latency_models.fitting.gaussian import Prior, matern52
+from hwnas.latency_models.fitting.network_data import BlockGrid, NetworkData
 
 HALF_OVERHEAD_CALLS = 4.0
 """Call overhead in an isolated block decays with its duration: half of it remains in a block that
@@ -25,42 +25,6 @@ takes as long as this many calls of the null model."""
 
 PARAMS_KNEE = 1000.0
 """Parameters of a block, up to which its parameter effect grows linearly; logarithmically above."""
-
-
-class NetworkData(NamedTuple):
-    """Observations of networks, and of blocks inside networks, over a list of ``B`` blocks."""
-
-    counts: Floats
-    """``[N, B]``."""
-    ms: Floats
-    relative_error: Floats
-    """Standard error of each latency, relative to it."""
-    is_network: Floats
-    """1 for a whole network, 0 for a block inside one."""
-    session: Sequence[int]
-    process: Sequence[int]
-
-
-class BlockFeatures(NamedTuple):
-    """What the terms know about ``B`` blocks."""
-
-    regressors: Floats
-    """``[B, J]``, see `block_prior.cost_regressors`."""
-    coordinates: Floats
-    """``[B, D]`` of the shape kernel, see `features.shapes`."""
-    groups: Index
-    """Length scale of each coordinate."""
-    params: Floats
-
-
-class BlockGrid(NamedTuple):
-    """The blocks that the correction is over: their prior costs and features."""
-
-    blocks: Sequence[Block]
-    costs: BlockCosts
-    features: BlockFeatures
-    prior: BlockPrior
-    null_ms: float
 
 
 class BlockEffect(NamedTuple):

@@ -17,8 +17,12 @@ from hwnas.latency_models.fitting.block_prior import (
     cost_regressors,
     posterior_costs,
 )
-from hwnas.latency_models.fitting.covariance_terms import BlockFeatures, BlockGrid, NetworkData
 from hwnas.latency_models.fitting.network_correction import COMMON_BIAS_STD
+from hwnas.latency_models.fitting.network_data import (
+    BlockFeatures,
+    BlockGrid,
+    NetworkData,
+)
 from hwnas.latency_models.observation import Observation
 
 MIN_TIME_SHARE = 0.1

@@ -19,13 +19,15 @@ from hwnas.latency_models.fitting.block_prior import OUTLIER_SIGMA
 from hwnas.latency_models.fitting.conditioning import condition, leave_one_out
 from hwnas.latency_models.fitting.covariance_terms import (
     TERMS,
-    BlockGrid,
     CovarianceTerms,
     Design,
-    NetworkData,
     Scales,
 )
 from hwnas.latency_models.fitting.gaussian import Prior, ScaleFit, fit_scales
+from hwnas.latency_models.fitting.network_data import (
+    BlockGrid,
+    NetworkData,
+)
 
 NUM_DRAWS = 24
 MAX_FIT_OBSERVATIONS = 200

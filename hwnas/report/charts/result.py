@@ -10,6 +10,10 @@ from collections.abc import Sequence
 
 from hwnas.measurement.statistics import wilson_interval
 from hwnas.report import formatting
+from hwnas.report.candidate_rows import (
+    CandidateRow,
+    Origin,
+)
 from hwnas.report.charts.axes import Axis
 from hwnas.report.charts.collapse import collapse_chart
 from hwnas.report.charts.decisions import decision_chart
@@ -26,7 +30,10 @@ from hwnas.report.charts.marks import (
 )
 from hwnas.report.charts.plot import plot
 from hwnas.report.charts.search import search_curves
-from hwnas.report.schema import CandidateRow, Origin, Result, SearchPoint
+from hwnas.report.schema import (
+    Result,
+    SearchPoint,
+)
 
 _STYLE: dict[Origin, tuple[str, str, str]] = {
     "search": ("search", "blue", "circle"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hwnas.report.schema import CandidateRow
+from hwnas.report.candidate_rows import CandidateRow
 
 MAX_CANDIDATES = 200
 """``report.json`` has all candidates; a page of thousands is slow to open and to read."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from hwnas.report.schema import FamilyRow
+from hwnas.report.candidate_rows import FamilyRow
 
 MAX_NETWORKS = 60
 """Networks that a page shows at most; ``report.json`` has all."""

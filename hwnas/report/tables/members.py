@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from hwnas.report.schema import CandidateRow
+from hwnas.report.candidate_rows import CandidateRow
 
 KERNELS = {"smaller kernel": "k", "smallest kernel": "kk"}
 SIXTHS = 6

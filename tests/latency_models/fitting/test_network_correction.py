@@ -14,14 +14,16 @@ from hwnas.latency_models.fitting.covariance_terms import (
     HALF_OVERHEAD_CALLS,
     PARAMS_KNEE,
     TERMS,
-    BlockFeatures,
-    BlockGrid,
     CovarianceTerm,
-    NetworkData,
     Scales,
 )
 from hwnas.latency_models.fitting.gaussian import Prior, matern52
 from hwnas.latency_models.fitting.network_correction import Correction, fit_correction, posterior
+from hwnas.latency_models.fitting.network_data import (
+    BlockFeatures,
+    BlockGrid,
+    NetworkData,
+)
 from tests.support.data.synthetic import BLOCKS, WEIGHTS
 
 SCALES = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from hwnas.report.candidate_rows import CandidateRow
 from hwnas.report.html import html, markdown
-from hwnas.report.schema import CandidateRow, ReportData
+from hwnas.report.schema import ReportData
 from hwnas.report.tables.candidates import MAX_CANDIDATES, shown_candidates
 from tests.support.reporting.sample_report import measured_report
 

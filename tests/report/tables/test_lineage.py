@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from hwnas.report.candidate_rows import FamilyRow
 from hwnas.report.html import html, markdown
-from hwnas.report.schema import FamilyRow
 from hwnas.report.tables.lineage import MAX_NETWORKS, lineage
 from tests.support.reporting.sample_report import measured_report
 

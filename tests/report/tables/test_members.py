@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from hwnas.report.candidate_rows import CandidateRow
 from hwnas.report.html import html, markdown
-from hwnas.report.schema import CandidateRow
 from hwnas.report.tables.members import Remainder, members
 from tests.support.reporting.sample_report import measured_report
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from hwnas.report.schema import CandidateRow
+from hwnas.report.candidate_rows import CandidateRow
 from hwnas.spaces.mobile.space import mobile_space
 from hwnas.specialize.context import Candidate
 from hwnas.specialize.results.rows import candidate_rows

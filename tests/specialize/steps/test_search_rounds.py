@@ -18,7 +18,7 @@ from hwnas.latency_models.storage.model_file import file_of, read_model
 from hwnas.measurement.disturbance import Disturbed
 from hwnas.measurement.measurement import Measurement
 from hwnas.measurement.round import Usage
-from hwnas.report.schema import Origin
+from hwnas.report.candidate_rows import Origin
 from hwnas.search.log import LogLine
 from hwnas.spaces.mobile import space as mobile_module
 from hwnas.specialize.command_line import command_line

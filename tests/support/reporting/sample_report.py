@@ -16,13 +16,13 @@ from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.architecture.size import area
 from hwnas.measurement.measurement import Environment, Kind, Measurement
 from hwnas.measurement.round import Round
+from hwnas.report.accuracy import Accuracy
 from hwnas.report.architecture import ArchitectureSummary, BlockRow, CandidateShare
+from hwnas.report.candidate_rows import CandidateRow
 from hwnas.report.latency import Latency, LatencyModelSummary, OtherRuntime
 from hwnas.report.report import Report
 from hwnas.report.schema import (
-    Accuracy,
     ArtifactRow,
-    CandidateRow,
     DatasetSummary,
     NextCommand,
     Result,

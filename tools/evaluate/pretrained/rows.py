@@ -9,8 +9,9 @@ from typing import TypeVar
 import msgspec
 
 from hwnas.files import read_json
+from hwnas.report.candidate_rows import CandidateRow
 from hwnas.report.report import Report
-from hwnas.report.schema import CandidateRow, Result
+from hwnas.report.schema import Result
 from hwnas.specialize.steps.screening import ScreeningResult
 from tools.evaluate.pretrained.runs import Settings, cut_run, random_run, scratch_run
 

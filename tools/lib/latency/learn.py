@@ -12,14 +12,16 @@ from hwnas.latency_models.features import Floats
 from hwnas.latency_models.fitting.block_prior import BlockCosts, fit_nnls, untimed_prior
 from hwnas.latency_models.fitting.conditioning import condition
 from hwnas.latency_models.fitting.covariance_terms import (
-    BlockFeatures,
-    BlockGrid,
     CovarianceTerms,
     Design,
-    NetworkData,
     Scales,
 )
 from hwnas.latency_models.fitting.network_correction import fit_correction
+from hwnas.latency_models.fitting.network_data import (
+    BlockFeatures,
+    BlockGrid,
+    NetworkData,
+)
 from hwnas.latency_models.model import MIN_RELATIVE_STD, Predictions
 from tools.lib.latency.bench import Bench, Index, Items
 
