@@ -1,7 +1,7 @@
 """The specification of a run: what a user asks of `hwnas specialize`, as one typed value.
 
-It is parsed once, from a command line (`hwnas.specialize.options`) or from Python values, and stored
-in the run's folder: as ``config.toml``, which ends in a hash, and in ``manifest.json``.
+It is parsed once, from a command line (`hwnas.specialize.options`) or from Python values. The run's
+folder stores it as ``config.toml``, which ends in a hash, and in ``manifest.json``.
 """
 
 from __future__ import annotations
