@@ -1,4 +1,4 @@
-"""Hardware-aware model compiler: device, latency budget and data in, a measured model file out.
+"""Hardware-aware model compiler: from a device, a latency budget and data to a measured model file.
 
     >>> import hwnas
     >>> "host-cpu" in [profile.name for profile in hwnas.devices()]

@@ -19,7 +19,7 @@ Update = Callable[[float, float, str], None]
 
 
 class Standing(NamedTuple):
-    """How a network of a run does so far, in words."""
+    """The state of a network of a run so far, as text."""
 
     network: str
     latency: str
@@ -32,7 +32,7 @@ class Console(Protocol):
     def say(self, text: str) -> None: ...
 
     def warn(self, text: str) -> None:
-        """Print what a user must know who wants to see the result only, too."""
+        """Print a warning, which ``--quiet`` and ``--json`` do not hide."""
         ...
 
     def step(self, title: str) -> AbstractContextManager[Update]:
@@ -72,7 +72,7 @@ class PlainConsole(QuietConsole):
         self.say(title)
         start = last = time.monotonic()
         first: float | None = None
-        """What was done before this process, by its first report."""
+        """Amount that an earlier process had done, as of the first report."""
 
         def update(done: float, total: float, remark: str) -> None:
             nonlocal last, first

@@ -1,7 +1,8 @@
-"""Text in columns as people's programs write it: its encoding, separator and decimal sign.
+"""Text files of columns as other programs write them: encoding, separator and decimal sign.
 
-Spreadsheets of countries with a decimal comma separate columns by semicolons; what is copied out of
-one has tabs; Excel begins UTF-8 with a byte order mark and writes ``sep=;`` in the first line.
+Spreadsheets with a decimal comma separate columns by semicolons; cells copied from a spreadsheet
+are separated by tabs; Excel begins UTF-8 with a byte order mark and may write ``sep=;`` in the
+first line.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+")
 DECIMAL_POINT = re.compile(r"[-+]?[0-9]*\.[0-9]+")
 THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2},[0-9]{3}")
-"""A number that is 1000 times larger with a comma between thousands."""
+"""A number whose comma may separate thousands or decimals."""
 
 
 class Line(NamedTuple):
@@ -61,7 +62,7 @@ def read_lines(
 
 
 def _separator(text: str, separator: str) -> tuple[str, Iterator[str]]:
-    """Return the separator, and the lines with nothing in the place of remarks."""
+    """Return the separator, and the lines with comments replaced by empty lines."""
     lines = text.splitlines(keepends=True)
     content = [line for line in lines if line.strip() and not line.startswith("#")]
     first = content[0].strip() if content else ""
@@ -76,7 +77,8 @@ def _separator(text: str, separator: str) -> tuple[str, Iterator[str]]:
 
 
 def _with_points(file: str, rows: Sequence[Line]) -> list[Line]:
-    """Return the rows with decimal points. Raises `InvalidFile` where a comma may be either."""
+    """Return the rows with decimal points. Raises `InvalidFile` for a comma that may separate
+    thousands."""
     cells = [(row.number, value) for row in rows for value in row.values]
     commas = [(number, value) for number, value in cells if DECIMAL_COMMA.fullmatch(value)]
     if not commas:

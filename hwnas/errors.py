@@ -15,11 +15,12 @@ class HwnasError(Exception):
 
     exit_code = 1
     can_resume = False
-    """Whether the command can go on where it stopped, once the cause is gone."""
+    """Whether the command can continue where it stopped, once the cause is removed."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like ``name``, in whatever case; ``None``: none is."""
+    """Return the known name that is most similar to ``name``, ignoring case; ``None`` if none
+    is."""
     folded = {each.casefold(): each for each in known}
     near = get_close_matches(name.casefold(), folded, n=1)
     return folded[near[0]] if near else None
@@ -107,7 +108,8 @@ class TooNoisy(HwnasError):
 
 
 def first_line(error: BaseException, missing: str = "") -> str:
-    """Return the first line of an error's message; without one ``missing``, or else its type."""
+    """Return the first line of an error's message; if it is empty ``missing``, or else the error's
+    type."""
     return (str(error).strip() or missing or type(error).__name__).splitlines()[0].strip()
 
 

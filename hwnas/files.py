@@ -1,4 +1,5 @@
-"""Reading and writing files; a kill at any moment leaves the old file or the new one, whole."""
+"""Reading and writing files; a kill at any moment leaves the complete old file or the complete new
+one."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ LINE_BREAKS = ("Cc", "Zl", "Zp")
 def home() -> Path:
     """Return the folder where hwnas stores data between runs (``HWNAS_HOME`` overrides it).
 
-    Raises `UsageError` for a user who has none.
+    Raises `UsageError` if the user has no home folder.
     """
     folder = Path(os.environ.get("HWNAS_HOME") or platformdirs.user_data_dir("hwnas"))
     if folder.parts[:1] == ("~",):  # a user without a home, as in some containers
@@ -94,7 +95,7 @@ def writing(path: Path) -> Generator[None]:
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write ``data`` to a temporary file next to ``path``, flush it to disk, then rename it.
 
-    Raises `WriteError`; then the old file is still there, and the temporary file is not.
+    Raises `WriteError`; then the old file is unchanged and no temporary file is left.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
@@ -112,7 +113,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def replace_keeping(path: Path, data: bytes) -> None:
-    """Write ``data`` like `write_atomic`; the file that was there is renamed to `previous`."""
+    """Write ``data`` like `write_atomic`; an existing file is first renamed to `previous`."""
     before = previous(path)
     with writing(path):
         if path.exists():
@@ -125,7 +126,7 @@ def replace_keeping(path: Path, data: bytes) -> None:
 
 
 def previous(path: Path) -> Path:
-    """Return where `replace_keeping` keeps the file that was at ``path`` before."""
+    """Return the path under which `replace_keeping` keeps the former file at ``path``."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
@@ -204,7 +205,7 @@ def read_lines(path: Path, kind: type[T]) -> Iterator[T]:
 
 @contextmanager
 def lock_folder(folder: Path) -> Generator[None]:
-    """Make ``folder`` and keep other processes out of it for the body.
+    """Make ``folder`` and lock it against other processes during the body.
 
     The system releases the lock when the process ends, however it ends. Temporary files of killed
     processes are removed. Raises `UsageError` if another process has it, `WriteError` if the folder
@@ -222,7 +223,7 @@ def lock_folder(folder: Path) -> Generator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process has the lock of a folder."""
+    """Return whether a process has locked a folder."""
     try:
         descriptor = os.open(folder / ".lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -260,7 +261,8 @@ LFS_POINTER = b"version https://git-lfs"
 
 
 def check_no_pointer(path: Path) -> None:
-    """Raise `InvalidFile` for a pointer of Git LFS, which a clone without LFS has for a file."""
+    """Raise `InvalidFile` for a pointer of Git LFS, which a clone without LFS has in the place of a
+    file."""
     with suppress(OSError), path.open("rb") as file:
         if file.read(len(LFS_POINTER)) == LFS_POINTER:
             raise InvalidFile(
@@ -269,7 +271,7 @@ def check_no_pointer(path: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, which is not read at once."""
+    """Return the SHA-256 of a file, read in parts."""
     digest = sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

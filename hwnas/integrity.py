@@ -1,8 +1,9 @@
 """Checksums inside journals, checkpoints and TOML files: damage is noticed when a file is read.
 
 A line of a journal ends in the field ``check``, the hash of the line without it. A checkpoint has
-``sha256`` among its notes, the hash of the whole file with zeros in its place. Lines and files
-without one, from elsewhere, are taken as they are. A TOML file ends in a comment with its hash.
+the note ``sha256``, the hash of the whole file with zeros in the hash's place. Lines and
+checkpoints without a hash, of other programs, are accepted. A TOML file ends in a comment with its
+hash.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 
 CHECK = re.compile(rb',"check":"([0-9a-f]{8})"\}$')
 DIGEST = "sha256"
-"""Name of the note of a checkpoint that is its hash."""
+"""Name of the note that holds a checkpoint's hash."""
 COMMENT = re.compile(rb"# check ([0-9a-f]{8})\n\Z")
 NO_DIGEST = "0" * 64
 PLACE = re.compile(rb'"sha256":"(.{64})', re.DOTALL)
@@ -28,7 +29,7 @@ def seal_line(line: bytes) -> bytes:
 
 
 def is_intact_line(line: bytes) -> bool:
-    """Whether a line has the content that it was sealed with."""
+    """Return whether a line has the content that it was sealed with."""
     match = CHECK.search(line)
     return match is None or match[1] == _short_hash(line[: match.start()] + b"}")
 
@@ -39,7 +40,7 @@ def seal_toml(content: bytes) -> bytes:
 
 
 def is_sealed_toml(content: bytes) -> bool:
-    """Whether a TOML file has the content that it was sealed with; not if it has no hash."""
+    """Return whether a TOML file has the content that it was sealed with; false without a hash."""
     match = COMMENT.search(content)
     return match is not None and match[1] == _short_hash(content[: match.start()])
 
@@ -58,7 +59,8 @@ def seal_checkpoint(content: bytes) -> bytes:
 
 
 def is_intact_checkpoint(content: bytes) -> bool:
-    """Whether a safetensors file has the content that it was sealed with; not if it is cut off."""
+    """Return whether a safetensors file has the content that it was sealed with; false if it is cut
+    off."""
     size = int.from_bytes(content[:8], "little")
     if len(content) < 8 + size or content[8:9] != b"{":
         return False
@@ -72,7 +74,7 @@ def is_intact_checkpoint(content: bytes) -> bool:
 
 
 def _digest_place(content: bytes) -> tuple[int, int] | None:
-    """Return where the hash is in the header of a safetensors file."""
+    """Return begin and end of the hash in a safetensors file."""
     match = PLACE.search(content, 8, 8 + int.from_bytes(content[:8], "little"))
     return None if match is None else match.span(1)
 

@@ -1,4 +1,5 @@
-"""Processes: how many to start, ending with the parent, the JSON answer of a child; Ray's."""
+"""Processes: available cores, child processes that answer in JSON, the end of children, Ray
+clusters."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ def own_peak_bytes() -> int:
 
 
 def watch_parent(parent: int) -> None:
-    """End this process when its parent is gone, however that ended."""
+    """End this process when its parent ends, even if the parent is killed."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -74,7 +75,7 @@ def watch_parent(parent: int) -> None:
 
 
 def kill_children() -> None:
-    """Kill the processes that this one has started and that still run, with their own."""
+    """Kill the running child processes of this one, and their children."""
     try:
         children = psutil.Process().children(recursive=True)
     except psutil.Error:
@@ -94,9 +95,9 @@ def run_json_child(
 ) -> T:
     """Run ``python -m module``, which calls `serve_json`, on a request; return its result.
 
-    A runtime that crashes takes only the child with it. Errors call the child ``name``. Raises
-    `InvalidFile` for a model file that the child blames, `OSError` where the disk was full to it,
-    `DeviceError` for anything else.
+    A runtime that crashes ends only the child. ``name`` is the child's name in messages. Raises
+    `InvalidFile` for a model file that the child reports as the cause, `OSError` if the child found
+    the disk full, `DeviceError` for anything else.
     """
     try:
         child = subprocess.run(
@@ -120,7 +121,8 @@ def run_json_child(
 
 
 class JsonWorker:
-    """A child like that of `run_json_child` which stays for more requests, to import only once.
+    """A child as in `run_json_child` that serves many requests, so that it imports modules only
+    once.
 
     It runs ``python -m module``, which calls `serve_json_lines`, and ends with this process.
     """
@@ -130,7 +132,8 @@ class JsonWorker:
         self._child: subprocess.Popen[bytes] | None = None
 
     def call(self, request: object, result_type: type[T], timeout_s: float = CHILD_TIMEOUT_S) -> T:
-        """Return the result of a request. Raises as `run_json_child`; the next call starts anew."""
+        """Return the result of a request. Raises as `run_json_child`; the next call then starts a
+        new child."""
         if self._child is not None and self._child.poll() is not None:
             self.close()  # it was killed since the last call
         child = self._child or self._start()
@@ -170,7 +173,7 @@ class JsonWorker:
 
 
 def serve_json_lines(handle: Callable[[Any], object], request_type: Any = Any) -> None:
-    """Be the child of a `JsonWorker`: answer each line of stdin as `serve_json` does."""
+    """Serve a `JsonWorker` as its child: answer each line of stdin as `serve_json` does."""
     channel = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     for line in sys.stdin.buffer:
@@ -179,9 +182,10 @@ def serve_json_lines(handle: Callable[[Any], object], request_type: Any = Any) -
 
 
 def serve_json(handle: Callable[[Any], object], request_type: Any = Any) -> None:
-    """Be the child: decode the request on stdin, write what ``handle`` returns for it.
+    """Serve `run_json_child` as its child: decode the request on stdin and write the result of
+    ``handle``.
 
-    An exception with a ``path`` and a reason ``why`` blames that model file.
+    An exception with a ``path`` and a reason ``why`` names that model file as the cause.
     """
     channel = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a runtime prints must not get in between
@@ -194,7 +198,7 @@ class _Answer(msgspec.Struct):
     error: str | None = None
     file: str = ""
     errno: int | None = None
-    """Number of an error of a full disk, which is not the model's."""
+    """Error number of a full disk, which is not the fault of the model file."""
 
     def value(self, result_type: type[T]) -> T:
         if self.error is None:
@@ -249,8 +253,8 @@ def connect_cluster(address: str, where: str) -> Any:
 def check_cluster(address: str, where: str) -> Any:
     """Return the module of Ray; ``where`` names the setting that has the address.
 
-    Raises `UsageError` where Ray is not installed and `DeviceError` where nothing listens at
-    ``address``; Ray itself would try for minutes.
+    Raises `UsageError` if Ray is not installed, and `DeviceError` if nothing listens at
+    ``address``, at once: Ray itself would try for minutes.
     """
     try:
         ray = import_module("ray")

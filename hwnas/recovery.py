@@ -1,5 +1,5 @@
-"""Folders of runs: whether one was begun there, and what a cut-off run or a faulty disk left in it,
-set right before the work goes on."""
+"""Repairs the folders of runs before they continue: files that a killed run or a faulty disk
+damaged."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hwnas.files import is_locked, previous, read_json, write_atomic, writing
 from hwnas.integrity import is_intact_checkpoint, is_intact_line
 
 PREVIOUS = ".previous"
-"""End of the stem of `hwnas.files.previous`."""
+"""Suffix of the stem of `hwnas.files.previous`."""
 
 
 CONFIG, MANIFEST = "config.toml", "manifest.json"
-"""Both have the specification of a run."""
+"""The two files that hold the specification of a run."""
 
 
 class _Manifest(msgspec.Struct, frozen=True):
@@ -28,7 +28,7 @@ class _Manifest(msgspec.Struct, frozen=True):
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run was begun in ``folder``, though one of its files may be lost or damaged."""
+    """Return whether a run was begun in ``folder``, even if one of its files is lost or damaged."""
     if (folder / CONFIG).exists():
         return True
     with suppress(UsageError):
@@ -47,9 +47,9 @@ def unfinished(folder: Path) -> InvalidFile:
 def recover(folder: Path, say: Callable[[str], None]) -> None:
     """Leave only intact files in ``folder`` and below; ``say`` names each that was damaged.
 
-    Damaged lines of journals are removed. A damaged checkpoint is replaced by the one before. Where
+    Damaged lines of journals are removed. A damaged checkpoint is replaced by the previous one. If
     there is none, and for damaged JSON files, the file is renamed to ``NAME.damaged``, so that its
-    step is done again. The caller has the lock of the folder.
+    step is done again. The caller must have locked the folder.
     """
     for path in sorted(folder.rglob("*.jsonl")):
         _remove_damaged_lines(path, say)
@@ -77,7 +77,7 @@ def _is_whole(line: bytes) -> bool:
 
 
 def is_json(content: bytes) -> bool:
-    """Whether ``content`` is whole JSON of any kind."""
+    """Return whether ``content`` is complete JSON of any kind."""
     try:
         msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -86,7 +86,7 @@ def is_json(content: bytes) -> bool:
 
 
 def _checkpoints(folder: Path) -> Iterator[Path]:
-    """Yield the path of each checkpoint, also where only the one before it is left."""
+    """Yield the path of each checkpoint, even if only the previous one is left."""
     for path in sorted(folder.rglob("*.safetensors")):
         if not path.stem.endswith(PREVIOUS):
             yield path

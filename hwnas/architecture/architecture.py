@@ -44,7 +44,7 @@ class Architecture(msgspec.Struct, frozen=True):
     """For each block the indices of the blocks whose outputs it takes, see
     `hwnas.architecture.graph`; empty for a chain."""
     norm_eps: float = NORM_EPS
-    """What all batch norms add to the variance."""
+    """Constant that every batch norm adds to the variance, for numerical stability."""
 
     def __post_init__(self) -> None:
         if self.inputs:

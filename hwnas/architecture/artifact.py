@@ -8,9 +8,9 @@ import msgspec
 
 Format = Literal["onnx", "tflite"]
 Precision = Literal["fp32", "fp16", "int8-weights", "int8-dynamic", "int8"]
-"""Of a file. ``fp16`` and ``int8-weights`` have weights of 16 and 8 bits and compute in float32;
-``int8-dynamic`` rounds the inputs of layers to 8 bits, too, by their range in each run; ``int8``
-rounds all values, by ranges that were measured beforehand."""
+"""Number format of a file. ``fp16`` and ``int8-weights`` store weights in 16 and 8 bits and compute
+in float32; ``int8-dynamic`` also quantises the inputs of layers, by their range in each run;
+``int8`` quantises all values, by ranges that were calibrated beforehand."""
 
 
 class OutputParity(msgspec.Struct, frozen=True):
@@ -22,9 +22,9 @@ class OutputParity(msgspec.Struct, frozen=True):
     max_relative_error: float
     """As in `Parity`, over this output alone."""
     sqnr_db: float | None = None
-    """As in `Parity`; of an output of floats."""
+    """As in `Parity`, over this output alone; only for outputs of floats."""
     agreement: float | None = None
-    """Share of equal elements in an output of integers of a file of 8 bits."""
+    """Share of equal elements; only for integer outputs of 8-bit files."""
 
 
 class Parity(msgspec.Struct, frozen=True):
@@ -32,20 +32,20 @@ class Parity(msgspec.Struct, frozen=True):
 
     images: int
     max_relative_error: float
-    """``max|artifact - torch| / max|torch|`` over all images, of the output that differs most; in
-    files of 8 bits of outputs of floats."""
+    """``max|artifact - torch| / max|torch|`` over all images, of the output that differs most;
+    8-bit files count only outputs of floats."""
     accuracy_torch: float | None = None
     """Top-1 on these images, 0 to 1; ``None`` if the network is no classifier."""
     accuracy_artifact: float | None = None
     label_agreement: float | None = None
-    """Share of images that both assign to the same class; ``None`` if it was not counted."""
+    """Share of images that both assign to the same class; ``None`` if that was not computed."""
     sqnr_db: float | None = None
-    """Signal-to-quantisation-noise ratio over all images, of the output with the most noise; of
-    files of 8 bits only."""
+    """Signal-to-quantisation-noise ratio over all images, of the output with the most noise; only
+    for 8-bit files."""
     top5_artifact: float | None = None
     """Top-5 of the file; ``None`` for fewer than 20 classes or without labels."""
     balanced_artifact: float | None = None
-    """Mean over classes of the file's accuracy; ``None`` where they have as many images."""
+    """Mean over classes of the file's accuracy; ``None`` if the classes are balanced."""
     class_accuracies: tuple[float | None, ...] = ()
     """The file's accuracy on the images of each class; empty without labels, ``None`` for a class
     without images."""

@@ -90,7 +90,7 @@ class Block(msgspec.Struct, frozen=True):
 
     @property
     def _flags(self) -> str:
-        """Return what the key states only where it differs from the default."""
+        """Return the parts of the key that are stated only where they differ from the default."""
         flags = f" g{self.group_width}" if self.group_width else ""
         if self.start_kernel_size:
             flags += f" a{self.start_kernel_size}"
@@ -106,7 +106,7 @@ class Block(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_key(cls, key: str) -> Block:
-        """Return the block that ``key`` names. Raises `UsageError` for what is not a block key."""
+        """Return the block of a key. Raises `UsageError` for a text that is not a block key."""
         match = _KEY.fullmatch(key)
         if match is None:
             raise UsageError(
@@ -148,7 +148,7 @@ class Block(msgspec.Struct, frozen=True):
 
     @property
     def num_inputs(self) -> int:
-        """How many feature maps the block takes."""
+        """Number of feature maps that the block takes."""
         return int(self.expand_ratio) if self.spec.joins_inputs else 1
 
     @property
@@ -172,7 +172,7 @@ class Block(msgspec.Struct, frozen=True):
 
     @property
     def padding_px(self) -> int:
-        """Zeros on each side of the input where these are equally many."""
+        """Zeros on each side of the input, where all sides have the same number."""
         if isinstance(self.padding, int):
             return self.padding
         return symmetric_padding_px(self.kernel_size)
@@ -230,7 +230,8 @@ class Block(msgspec.Struct, frozen=True):
 def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
     """Return the pixels before and after an axis of ``size`` pixels in TensorFlow's SAME.
 
-    As few as give ``ceil(size / stride)`` outputs; of an odd number, the extra pixel is after.
+    They are the fewest that give ``ceil(size / stride)`` outputs; an odd pixel is put after the
+    axis.
     """
     total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
     return total // 2, total - total // 2

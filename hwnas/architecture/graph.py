@@ -41,7 +41,8 @@ def check_wiring(
 
 
 def chained(blocks: Sequence[Block]) -> Inputs:
-    """Return the wiring of a chain; several inputs are all the previous block."""
+    """Return the wiring of a chain, in which a block of several inputs takes the previous one for
+    each."""
     return tuple((place - 1,) * block.num_inputs for place, block in enumerate(blocks))
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from hwnas.architecture.size import Size, area, axes, strided
 
 WIDE_KERNEL_SIZE = 7
-"""Some runtimes have fast depthwise kernels up to 5x5 only; a 7x7 one takes 26 times as long in
+"""Some runtimes have fast depthwise kernels up to 5x5 only: a 7x7 one takes 26 times as long in
 LiteRT."""
 SMOOTH_ACTIVATIONS = ("hswish", "silu", "gelu")
 
@@ -36,7 +36,8 @@ class Kernel(NamedTuple):
     hswish_elements: int = 0
     """Elements of an h-swish, SiLU or GELU, which cost more than a ReLU."""
     norm_params: int = 0
-    """Parameters beside the weights: of a batch norm (two a channel), or biases. No cost."""
+    """Parameters beside the weights: two per channel of a batch norm, or biases. They cost no
+    time."""
 
     @property
     def macs(self) -> int:

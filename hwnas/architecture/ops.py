@@ -51,7 +51,7 @@ from hwnas.architecture.residual_layers import (
 
 
 class Op(NamedTuple):
-    """What an operation is, whatever its shapes."""
+    """The properties of an operation that do not depend on its shapes."""
 
     label: str
     """Name in the legend of a drawing."""
@@ -60,7 +60,7 @@ class Op(NamedTuple):
     has_shortcut: bool = False
     """Adds its input to its output where both have the same shape, see `Block.residual`."""
     pools_globally: bool = False
-    """Leaves a single pixel."""
+    """Pools the feature map to a single pixel."""
     joins_inputs: bool = False
     """Takes several inputs, each of ``in_channels``."""
     appends_channels: bool = False

@@ -11,7 +11,7 @@ RuntimeName = Literal["onnxruntime", "litert", "torch"]
 
 
 class Runtime(NamedTuple):
-    """A runtime, and what its model files look like."""
+    """A runtime, and the form of its model files."""
 
     name: RuntimeName
     title: str
@@ -50,7 +50,8 @@ class Runtime(NamedTuple):
         return images.transpose(_FROM_NCHW[self.layout])
 
     def to_nchw(self, tensor: Any) -> Any:
-        """Return a view ``[N, C, H, W]`` of a four-dimensional array in this axis order."""
+        """Return a view ``[N, C, H, W]`` of a four-dimensional array in this runtime's axis
+        order."""
         return tensor.transpose(_TO_NCHW[self.layout])
 
 

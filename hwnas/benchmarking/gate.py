@@ -17,7 +17,7 @@ from hwnas.measurement.regression import (
 )
 
 MAX_BATCHES = 3
-"""How often the files are measured at most; each verdict looks at all samples so far."""
+"""Most batches of measurements; each verdict is based on all samples so far."""
 
 
 class JoinedMeasurements:
@@ -52,9 +52,9 @@ class Gate:
             self.baseline.model(Path(file).name)
 
     def decide(self, measured: JoinedMeasurements) -> GateResult:
-        """Judge, measuring again while the limit lies inside an interval.
+        """Judge the files, and measure again while the limit lies inside an interval.
 
-        Each of `MAX_BATCHES` looks takes its share of the 5 % of wrong verdicts.
+        The 5 % error rate is divided by `MAX_BATCHES`, as there may be so many interim verdicts.
         """
         environment = measured.measurements[0].environment
         check_comparable(self.baseline, environment, self.reference_sha256)
@@ -74,7 +74,7 @@ class Gate:
         )
 
     def check(self) -> None:
-        """Raise `Regression` or `TooNoisy` for the worst verdict that is no success."""
+        """Raise `Regression` or `TooNoisy` for the worst verdict, unless all files passed."""
         for verdict, error in (("regressed", Regression), ("undecided", TooNoisy)):
             failures = [item for item in self.judgements if item.verdict == verdict]
             if failures:

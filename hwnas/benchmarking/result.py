@@ -27,7 +27,7 @@ from hwnas.measurement.regression import Judgement
 from hwnas.measurement.round import Clock
 
 STATING_PRECISION = (".onnx", ".tflite")
-"""Suffixes of the files whose precision is read."""
+"""Suffixes of the files whose precision can be read."""
 
 UNSTEADY_HALF_WIDTH = 0.05
 """Half-width of the 95 % interval over the median from which a latency is flagged."""
@@ -41,7 +41,7 @@ class FileResult(msgspec.Struct, frozen=True):
     runtime: str
     runtime_version: str
     batch: int
-    """Inputs of a call."""
+    """Inputs per call."""
     inputs_per_s: float
     on_gpu: GpuExecution | None
     median_ms: float
@@ -55,7 +55,7 @@ class FileResult(msgspec.Struct, frozen=True):
     """Latency over that of the first file."""
     ratio_ci95: tuple[float, float]
     tie: bool
-    """Whether it is open which of the two is faster."""
+    """Whether it is undecided which of the two is faster."""
     raw_median_ms: float
     first_run_ms: float | None
     load_ms: float | None
@@ -75,7 +75,7 @@ class FileResult(msgspec.Struct, frozen=True):
     input_shapes: dict[str, tuple[int, ...]] = {}
     """Shape of each input, with the batch; empty if unknown."""
     precision: str = ""
-    """As `precision_of`, e.g. ``fp16``; empty for a format that it does not read."""
+    """Precision by `precision_of`, e.g. ``fp16``; empty for a format that it does not read."""
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -132,7 +132,7 @@ class BenchmarkResult(msgspec.Struct, frozen=True):
     reference: ReferenceResult
     results: tuple[FileResult, ...]
     differences: tuple[Difference, ...]
-    """Every two files, the faster ones first."""
+    """Each pair of files, in order of their speed."""
     operators: tuple[OperatorTable, ...] = ()
     gate: GateResult | None = None
     measurements: tuple[Measurement, ...] = ()
@@ -151,7 +151,7 @@ class BenchmarkResult(msgspec.Struct, frozen=True):
         return judged.get(Path(row.file).name)
 
     def check_noise(self) -> None:
-        """Raise `TooNoisy` for a latency that is hardly known."""
+        """Raise `TooNoisy` for a latency whose interval is too wide for a verdict."""
         worst = max(self.results, key=lambda row: row.half_width)
         if worst.half_width > TOO_NOISY_HALF_WIDTH:
             raise TooNoisy(

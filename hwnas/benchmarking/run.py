@@ -38,16 +38,16 @@ BASELINE_BATCHES = 2
 
 
 class BenchmarkRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Which files are measured where, and how."""
+    """The files to measure, the device, and the settings."""
 
     files: tuple[str, ...]
     target: str | DeviceProfile = "host-cpu"
     """A device profile, its name or its path."""
     batches: tuple[int, ...] | None = None
-    """Inputs of a call; every file is measured with each of them. None: each file's own batch, or
-    1 if it takes any."""
+    """Batch sizes; every file is measured with each of them. None: each file's own batch, or 1 if
+    it takes any."""
     input_shapes: tuple[InputShape, ...] = ()
-    """Shapes of inputs of any size, in files that have such."""
+    """Shapes of the inputs that take any size."""
     raw: bool = False
     """Milliseconds of this run's clock, not scaled by the reference model."""
     per_op: bool = False
@@ -57,7 +57,7 @@ class BenchmarkRequest(msgspec.Struct, frozen=True, kw_only=True):
     baseline: str | None = None
     """A file that `Benchmark.save_baseline` wrote; the files are judged against it."""
     max_regress: float = 0.05
-    """How much slower than its baseline a file may be, as a share."""
+    """Relative slowdown against its baseline that a file may have, e.g. 0.05."""
     wait_idle_s: float = 0.0
     """Longest wait for quiet cores of this machine before it measures; then `TooNoisy`."""
     seed: int = 0
@@ -67,8 +67,8 @@ class BenchmarkRequest(msgspec.Struct, frozen=True, kw_only=True):
 class Benchmark:
     """Files on a device, checked before anything is measured.
 
-    Raises `HwnasError`s: an unknown device, a file that it does not run, a baseline without one of
-    the files.
+    Raises `HwnasError` for an unknown device, a file that the device does not run, or a baseline
+    that lacks one of the files.
     """
 
     def __init__(self, request: BenchmarkRequest, progress: Progress | None = None) -> None:
@@ -89,7 +89,8 @@ class Benchmark:
         self.measured = JoinedMeasurements(self._measure)
 
     def run(self) -> BenchmarkResult:
-        """Measure all files; against a baseline again, while the noise leaves a verdict open."""
+        """Measure all files; with a baseline measure again while the noise leaves a verdict
+        open."""
         self.measured.measure()
         gate = self.gate.decide(self.measured) if self.gate else None
         result = make_result(
@@ -103,7 +104,7 @@ class Benchmark:
         return msgspec.structs.replace(result, gate=gate, operators=operators)
 
     def check(self, result: BenchmarkResult) -> None:
-        """Raise `Regression` or `TooNoisy` for a result that is no success."""
+        """Raise `Regression` or `TooNoisy` unless all files passed."""
         if self.gate:
             self.gate.check()
         else:
@@ -129,8 +130,8 @@ class Benchmark:
 def run_benchmark(request: BenchmarkRequest, progress: Progress | None = None) -> BenchmarkResult:
     """Measure files on a device and return their latencies and how they compare.
 
-    ``progress`` is called with visits done and planned. A verdict that is no success does not
-    raise here; see `Benchmark.check`.
+    ``progress`` is called with visits done and planned. A regression does not raise here; see
+    `Benchmark.check`.
     """
     return Benchmark(request, progress).run()
 

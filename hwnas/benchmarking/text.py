@@ -103,12 +103,12 @@ def operator_tables(result: BenchmarkResult) -> list[tuple[str, Table]]:
 
 
 def sentences(result: BenchmarkResult) -> list[str]:
-    """Return which differences are real, the verdicts, and what to know beside the numbers."""
+    """Return sentences on the significant differences, the verdicts and the conditions."""
     return [*_differences(result), *_verdicts(result), *notes(result)]
 
 
 def notes(result: BenchmarkResult) -> list[str]:
-    """Return what a reader must know beside the numbers."""
+    """Return remarks on the conditions and limits of the numbers."""
     lines: list[str] = []
     if any(row.clock == "cpu" for row in result.results):
         lines.append(

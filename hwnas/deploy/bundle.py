@@ -61,7 +61,7 @@ def write_bundle(
     """Write the bundle of a model file.
 
     ``image`` states how pixels become its input, ``labels`` the classes of a classifier. Raises
-    `UsageError` for as many labels as there are no classes.
+    `UsageError` if the number of labels is not that of the classes.
     """
     runtime = COMPILED[format_of(model)]
     name = f"model{runtime.suffix}"
@@ -141,7 +141,7 @@ def _remove_others(folder: Path, contents: Container[str]) -> None:
 def _fitting(
     samples: SampleInputs, outputs: dict[str, sample_files.Array]
 ) -> tuple[SampleInputs, dict[str, sample_files.Array]]:
-    """Return as many samples and outputs as a bundle holds."""
+    """Return the samples and outputs that fit into a bundle."""
     count = fitting_count(sum(array[0].nbytes for array in outputs.values()))
     fewer = SampleInputs(
         None if samples.pixels is None else samples.pixels[:count],

@@ -23,7 +23,7 @@ TIMEOUT_S = 600.0
 
 
 class Deployment(msgspec.Struct, frozen=True):
-    """A bundle on a device, and how its outputs there compare."""
+    """A bundle on a device, and the agreement of its outputs there with the stored ones."""
 
     target: str
     folder: str

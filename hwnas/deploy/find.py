@@ -1,4 +1,4 @@
-"""The model file that a user names: the file itself, a run's or a bundle's."""
+"""Finds the model file for a name: a file, a run folder or a bundle."""
 
 from __future__ import annotations
 

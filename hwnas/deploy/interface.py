@@ -1,4 +1,5 @@
-"""What a model file takes and gives: ``interface.json`` of a bundle, which its ``run.py`` reads."""
+"""Inputs and outputs of a model file: ``interface.json`` of a bundle, which its ``run.py``
+reads."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class TensorInfo(msgspec.Struct, frozen=True):
 
 
 class ImageInput(msgspec.Struct, frozen=True):
-    """How pixels become the only input: ``(pixel / scale - mean) / std`` for each channel."""
+    """Normalisation of the only input, an image: ``(pixel / scale - mean) / std`` for each
+    channel."""
 
     shape: Shape
     """Channels, height, width."""
@@ -57,7 +59,7 @@ class FileInterface(msgspec.Struct, frozen=True):
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     image: ImageInput | None = None
-    """None: the file takes no image, or nothing states how pixels become its input."""
+    """None if the file takes no image, or if its normalisation is unknown."""
 
 
 def read_interface(folder: Path) -> FileInterface:
@@ -80,8 +82,8 @@ def image_shape(path: Path, model: Model, stated: Sequence[Any] = ()) -> Shape |
 def run_stored(path: Path, inputs: Sequence[Array]) -> dict[str, Array]:
     """Return the outputs of a file by name, ``[N, ...]``, for N values of each input.
 
-    Values have the file's order of axes and its batch, so that inputs are ``[N, 1, ...]`` as a
-    rule. Raises `ExportError` if its runtime refuses it.
+    Values have the file's order of axes and its batch: inputs are usually ``[N, 1, ...]``. Raises
+    `ExportError` if the runtime refuses the file.
     """
     model = open_file(path)
     with runtime_errors(path):

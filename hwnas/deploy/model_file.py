@@ -1,4 +1,4 @@
-"""Bundles of single model files, of hwnas or of other programs: networks of any kind."""
+"""Bundles of single model files, which hwnas or another program compiled."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def bundle_file(
 
     ``input_values`` and ``labels`` replace what the file states; ``shapes`` are those of inputs of
     any size. The samples are noise, or the arrays of an ``.npz`` file. Raises `UsageError` for a
-    file that the target does not run, and for values of pixels that are no image.
+    file that the target does not run, or if ``input_values`` are given for an input that is no
+    image.
     """
     profile = find_profile(target or TARGETS[COMPILED[format_of(path)].name])
     check_file(Subject(str(path), path), profile)
@@ -67,7 +68,7 @@ def bundle_file(
 def _image(
     path: Path, model: Model, normalisation: Normalisation | None, shapes: Sequence[InputShape]
 ) -> ImageInput | None:
-    """Return how pixels become the input; bytes without a scale are pixels."""
+    """Return the normalisation of the image input; uint8 inputs without a scale are pixels."""
     with _usage_errors():
         shape = image_shape(path, model, _plain(shapes))
     if normalisation is None and shape is not None and model.inputs[0].dtype == "uint8":
@@ -79,7 +80,8 @@ def _image(
 
 @contextmanager
 def _usage_errors() -> Iterator[None]:
-    """Raise `UsageError` for shapes that a file does not take, or that it leaves open."""
+    """Raise `UsageError` for shapes that a file does not take, and for free axes that are not
+    stated."""
     try:
         yield
     except BadModel as error:

@@ -1,4 +1,4 @@
-"""Samples of a bundle: inputs with the outputs that a device has to give for them."""
+"""Samples of a bundle: inputs, and the outputs that a device must compute from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hwnas.export.verification.metrics import accuracy
 NAME = "samples.npz"
 
 SAMPLES = 32
-"""Number of samples in a bundle, at most."""
+"""Most samples in a bundle."""
 
 MAX_BYTES = 32 * 2**20
 """Bytes of all samples: fewer are taken of large inputs and outputs, at least two."""
@@ -30,8 +30,8 @@ MAX_RELATIVE_ERROR = {"fp32": 1e-3, "fp16": 1e-3, "int8-weights": 1e-3, "int8": 
 choose other kernels on other processors; a wrong file or input differs by orders of magnitude."""
 
 MAX_OTHER_INTEGERS = {"fp32": 0.01, "fp16": 0.01, "int8-weights": 0.01, "int8": 0.1}
-"""Largest share of other values in an integer output, such as the class of each pixel: rounding
-decides where two are as good."""
+"""Largest share of differing values in an integer output, such as the class of each pixel: rounding
+decides between two classes of nearly equal score."""
 
 
 class SampleInputs(msgspec.Struct, frozen=True):
@@ -54,11 +54,11 @@ class Samples(msgspec.Struct, frozen=True):
 
 
 class Agreement(msgspec.Struct, frozen=True):
-    """How the outputs on another machine compare with those in the bundle."""
+    """Agreement of the outputs on another machine with those in the bundle."""
 
     samples: int
     max_relative_error: float
-    """Of the output that differs most; of an integer output the share of other values."""
+    """Of the output that differs most; for an integer output the share of differing values."""
     accuracy: float | None = None
     """None: the samples have no labels."""
     promised_accuracy: float | None = None
@@ -70,7 +70,8 @@ def data_samples(data: Dataset) -> SampleInputs:
 
 
 def image_input(data: Dataset, pixels: bool = False) -> ImageInput:
-    """Return how a network trained on ``data`` takes images; with ``pixels`` it normalises them."""
+    """Return the image input of a network trained on ``data``; with ``pixels`` the network itself
+    normalises."""
     if pixels:
         return ImageInput(data.input_shape)
     return ImageInput(data.input_shape, data.mean, data.std, 255.0)
@@ -101,7 +102,7 @@ def read_values(
 
 
 def fitting_count(sample_bytes: int) -> int:
-    """Return how many samples of that size a bundle has."""
+    """Return the number of samples of a size that fit into a bundle."""
     return max(2, min(SAMPLES, MAX_BYTES // max(sample_bytes, 1)))
 
 

@@ -1,4 +1,4 @@
-"""What a model file states of its images and classes, or the user does for it."""
+"""Normalisation and class names of a model file, from its metadata or from the user."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ NORMALISATIONS: dict[InputValues, Normalisation] = {
     "-1..1": Normalisation((0.5,), (0.5,)),
     "imagenet": Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-"""What files of other programs usually take; ``imagenet``: torchvision's mean and deviation."""
+"""Usual normalisations of other programs; ``imagenet``: torchvision's mean and standard
+deviation."""
 
 
 class StatedModel(NamedTuple):
-    """A model file with what is known of it without running it."""
+    """A model file with its metadata."""
 
     path: Path
     normalisation: Normalisation | None
     labels: tuple[str, ...]
 
     def given(self, input_values: InputValues | None, labels: Path | None) -> StatedModel:
-        """Return it with what the user states in the place of what the file does."""
+        """Return the model with the values of the user in place of the file's own."""
         stated = self
         if input_values is not None:
             stated = stated._replace(normalisation=NORMALISATIONS[input_values])
@@ -48,7 +49,7 @@ class StatedModel(NamedTuple):
 
 
 def stated_in(path: Path) -> StatedModel:
-    """Return what a file states; files of other programs state nothing. Raises `InvalidFile`."""
+    """Return the metadata of a file; files of other programs have none. Raises `InvalidFile`."""
     format_of(path)
     check_no_pointer(path)
     metadata = read_input(path)

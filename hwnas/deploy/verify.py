@@ -54,9 +54,9 @@ def verify_bundle(
 
 
 def check_budget(check: BundleCheck) -> None:
-    """Raise `BudgetError` if the measured latency is surely above the budget.
+    """Raise `BudgetError` if the whole interval of the latency is above the budget.
 
-    An emulated device is too slow to judge.
+    An emulated device is not judged, as it is slower than a real one.
     """
     latency = check.latency
     if latency is None or latency.budget_ms is None or latency.kind == "emulated":

@@ -33,7 +33,7 @@ FIXED_BYTES = {1: 8, 5: 4}
 
 
 def check_present(path: Path) -> None:
-    """Raise `InvalidFile` for a model file, or a file of its weights, that is not whole.
+    """Raise `InvalidFile` for an incomplete model file or external weight file.
 
     A clone without Git LFS has pointers in the place of files.
     """
@@ -50,16 +50,16 @@ def check_present(path: Path) -> None:
 
 
 def external_files(path: Path) -> list[Path]:
-    """Return the files that hold weights of an ONNX file, in its folder or below.
+    """Return the external weight files of an ONNX file, in its folder or below.
 
-    A file that is no ONNX file has none. Raises `InvalidFile` for one that is missing, and for a
-    path that leads out of the folder.
+    Other model files have none. Raises `InvalidFile` for a missing file, and for a path that leads
+    out of the folder.
     """
     return [_inside(path, name) for name in sorted(_needed_bytes(path))]
 
 
 def _needed_bytes(path: Path) -> dict[str, int]:
-    """Return how many bytes each file of weights has at least, by its name in an ONNX file."""
+    """Return the least size in bytes of each external weight file, by its name in an ONNX file."""
     needed: dict[str, int] = {}
     if path.suffix != ".onnx":
         return needed
@@ -76,7 +76,10 @@ def _needed_bytes(path: Path) -> dict[str, int]:
 
 
 def files_beside(path: Path) -> list[Path]:
-    """Return the same, to copy them. Raises `InvalidFile` for files in folders below, too."""
+    """Return the external weight files, to copy them.
+
+    Raises `InvalidFile` as `external_files`, and for files in folders below.
+    """
     files = external_files(path)
     for file in files:
         if file.parent != path.parent:
@@ -108,7 +111,7 @@ def _tensors(data: mmap.mmap, start: int, end: int, kind: Message) -> Iterator[t
 
 
 def _external_entries(data: mmap.mmap, start: int, end: int) -> dict[str, str]:
-    """Return what a tensor states of its external data: location, and maybe offset and length."""
+    """Return the entries of a tensor's external data: location, and maybe offset and length."""
     entries: dict[str, str] = {}
     for number, (first, last) in _fields(data, start, end):
         if number == ENTRIES:
@@ -137,7 +140,7 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, tuple[
 
 
 def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
-    """Return a number, seven bits in each byte, and the place behind it."""
+    """Return a number of seven bits per byte, and the position after it."""
     value = 0
     for place in range(10):
         byte = data[start + place]

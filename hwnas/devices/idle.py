@@ -16,9 +16,9 @@ from hwnas.devices.worker.load import Ticks, busiest, read_ticks
 from hwnas.errors import TooNoisy
 
 CHECK_S = 1.0
-"""Time between two looks at the cores."""
+"""Time between two checks of the cores."""
 QUIET_CHECKS = 3
-"""Looks in a row at which the cores must be quiet."""
+"""Consecutive checks at which the cores must be quiet."""
 MIN_IDLE_SHARE = 0.9
 """Share of its time that a quiet core is idle."""
 
@@ -31,14 +31,14 @@ class CoreTimes(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """Time as the machine has it; tests have another."""
+    """The machine's clock; tests use another."""
 
     now_s: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
 
 def waiting(profile: DeviceProfile, wait_idle_s: float) -> DeviceProfile:
-    """Return the profile of this machine that waits so long for quiet cores before it measures."""
+    """Return this machine's profile with that longest wait for quiet cores before it measures."""
     if not wait_idle_s or profile.transport != "local":
         return profile
     spec = msgspec.structs.replace(profile.measure, wait_idle_s=wait_idle_s)
@@ -54,10 +54,11 @@ def wait_idle(
     root: Path = Path("/"),
     clock: Clock | None = None,
 ) -> None:
-    """Return once as many of ``cores`` as there are ``threads`` are idle together.
+    """Wait until as many of ``cores`` as there are ``threads`` are idle at the same time.
 
-    Programs that one core would do for count as one busy core, wherever they run. Says once what
-    it waits for. Raises `TooNoisy` after ``limit_s``. Returns at once without ``/proc/stat``.
+    Other programs that together need one core count as one busy core, whichever cores they run on.
+    A message names what it waits for. Raises `TooNoisy` after ``limit_s``. Returns at once without
+    ``/proc/stat``.
     """
     clock, names = clock or Clock(), {f"cpu{core}" for core in cores}
     end_s, quiet, announced = clock.now_s() + limit_s, 0, False

@@ -21,7 +21,7 @@ DTYPES = {
 }
 """Number type of a file by its precision."""
 SAMPLED_NETWORKS = 8
-"""Random networks that must equal the sum of their sites before the minimum is computed so."""
+"""Random networks whose size must be the sum of their blocks' before the minimum is computed so."""
 
 
 def check_precision(precision: str, profile: DeviceProfile) -> None:
@@ -50,8 +50,8 @@ def check_space_size(space: SearchSpace, profile: DeviceProfile) -> None:
 def smallest_bytes(space: SearchSpace) -> int | None:
     """Return the bytes of weights of a space's smallest network.
 
-    ``None`` where networks are not the sum of the chosen blocks, so that only building all of them
-    would tell.
+    ``None`` if the size of a network is not the sum of the chosen blocks': then the minimum is
+    known only after building all networks.
     """
     sites: dict[int, dict[int, list[Block]]] = {}
     for site in space.sites():

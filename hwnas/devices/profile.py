@@ -49,15 +49,16 @@ class MeasureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warmup_s: NotNegative = 0.5
     """Least duration of the warm-up of a batch of models."""
     processes: Count = 5
-    """Fresh processes over which the rounds are split, with the models regrouped in each: the ratio
-    of two models differs by 1 to 3 % from process to process, however many rounds each takes, and
-    is always the same for the same models in the same order."""
+    """Fresh processes over which the rounds are split, with the models regrouped in each. The ratio
+    of two models differs by 1 to 3 % from process to process, whatever the number of rounds, and
+    would repeat for the same models in the same order."""
     runs: Count = 7
     """Timed calls of a model, and of the reference model next to it, in one round."""
     min_rounds: Count = 10
     max_rounds: Count = 40
     ci: NotNegative = 0.02
-    """A model is steady when half of its 95 % interval is below this share of the median."""
+    """A model is steady when the half-width of its 95 % interval is below this share of the
+    median."""
     max_s: NotNegative = 60.0
     """Time after which a batch of models stops, though not before ``min_rounds``."""
     pin: bool = True
@@ -85,8 +86,8 @@ class Simulation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     throttled_speed: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.7
     """Speed of the throttled device as a share of its full speed."""
     drop_outs: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Number of times that the device is lost in the middle of a measurement. They are counted in
-    hwnas's own folder, so a command that is run again continues."""
+    """Number of times that the device is lost in the middle of a measurement. The count is stored
+    in hwnas's own folder, so a command that is run again continues."""
 
 
 class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,8 +126,8 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     address: str
     """``HOST:PORT`` of the cluster's head, or ``auto`` on one of its nodes."""
     devices: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    """Profiles of the devices, by the names that they have on the node that reaches them. It was
-    started with the resource ``device:NAME`` for each."""
+    """Names of the devices' profiles on the nodes that reach them. A node is started with the
+    resource ``device:NAME`` for each of its devices."""
 
 
 class GpuSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,7 +136,7 @@ class GpuSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     provider: Literal["cuda", "tensorrt", "torch"] = "cuda"
     """``cuda`` and ``tensorrt`` are providers of ONNX Runtime."""
     number: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """CUDA's number, see `hwnas.devices.worker.runtimes.cuda`."""
+    """CUDA's number of the GPU, see `hwnas.devices.worker.runtimes.cuda`."""
     precision: Literal["fp32", "tf32", "fp16"] = "fp32"
 
 
@@ -156,13 +157,14 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpu: GpuSpec | None = None
     """Required where ``kind = "gpu"``, unless `runner` names another runner."""
     remote: Remote | None = None
-    """Required to reach a device by adb or ssh; without it only its latency models are usable."""
+    """Required to reach a device by adb or ssh; without it only the device's latency models are
+    usable."""
     cluster: Cluster | None = None
     """Required where ``transport = "ray"``."""
     runner: str = ""
     """Name of an entry point in ``hwnas.runners``; empty: the transport's runner."""
     emulated: bool = False
-    """Runs the files, but not at the speed of a real device: latencies are ``emulated``."""
+    """Whether the device is emulated: it runs the files, but not at the speed of a real device."""
 
     @property
     def reachable(self) -> bool:
@@ -282,7 +284,8 @@ def with_benchmark_binary(profile: DeviceProfile, file: str) -> DeviceProfile:
 def find_profile(name: str | DeviceProfile) -> DeviceProfile:
     """Return a profile by path (with ``/``, or ending in ``.toml``), or else by name.
 
-    A profile is returned as it is.
+    A `DeviceProfile` is returned unchanged. Raises `UnknownName`, or `InvalidFile` as
+    `read_profile`.
     """
     if isinstance(name, DeviceProfile):
         return name

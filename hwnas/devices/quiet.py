@@ -1,8 +1,8 @@
-"""What quiet measurements teach of a machine: how its clocks agree, how its references compare.
+"""What quiet measurements show about a machine: the ratios of its clocks and of its references.
 
-One file for each machine, runtime and number of threads, in ``quiet`` of hwnas's own folder. With
-one thread both clocks agree. With several their ratio depends on the network, so that CPU time
-says little about wall clock there, and the spread in the file shows it.
+Each machine, runtime and number of threads has one file, in ``quiet`` of hwnas's own folder. With
+one thread wall clock and CPU time agree. With several their ratio depends on the network, so that
+CPU time is a poor substitute for wall clock; the spread in the file shows it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.measurement.round import Round
 
 MIN_QUIET_SHARE = 0.9
-"""Share of undisturbed calls from which a model's clocks are compared."""
+"""Least share of undisturbed calls for which a model's clocks are compared."""
 MAX_SPREAD = 0.02
 """Largest relative distance of a model's clock ratio from the median, for CPU time to count."""
 MIN_SIZE_RATIO = 30.0
-"""Range of latencies that several threads need, as their ratio depends on the network's size."""
+"""Least ratio of the largest to the smallest latency for several threads, whose clock ratio depends
+on the network's size."""
 MIN_SCALE_ROUNDS = 6
-"""Rounds that tell how two references compare."""
+"""Least number of rounds from which the ratio of two references is taken."""
 MAX_POINTS = 64
-"""Models that a file has; the newest replace the oldest."""
+"""Most models in a file; the newest replace the oldest."""
 
 
 class ClockPoint(msgspec.Struct, frozen=True):
@@ -60,7 +61,7 @@ class QuietClocks(msgspec.Struct, frozen=True):
 
 
 def read_clocks(environment: Environment) -> QuietClocks:
-    """Return what is known of a machine; nothing for another version of the runtime."""
+    """Return the stored clocks of a machine; none for another version of the runtime."""
     fresh = QuietClocks(environment.runtime_version, environment.threads)
     try:
         data = clocks_file(environment).read_bytes()
@@ -73,7 +74,8 @@ def read_clocks(environment: Environment) -> QuietClocks:
 def learn(measurements: Sequence[Measurement]) -> None:
     """Add the quiet models and references of a measurement to the file of their machine.
 
-    Beside other programs nothing is learnt: calls that lost no time to them may still be slower.
+    Nothing is added while other programs compute: even calls that lose no time to them may be
+    slower.
     """
     if any(has_company(measurement.environment) for measurement in measurements):
         return
@@ -107,9 +109,9 @@ def quiet_scale(rounds: Sequence[Round], name: str) -> float | None:
 
 
 def with_scale(measurement: Measurement, all_: Sequence[Measurement]) -> Measurement:
-    """Return a measurement whose rounds know how their references compare.
+    """Return a measurement whose rounds state the ratio of their references.
 
-    That is what the machine's file says, else what the measurements ``all_`` of the same call say.
+    The ratio comes from the machine's file, else from all measurements of the same call, ``all_``.
     """
     names = {round.reference for round in measurement.rounds} - {""}
     if not names:
@@ -127,7 +129,7 @@ def with_scale(measurement: Measurement, all_: Sequence[Measurement]) -> Measure
 
 
 def _scale(rounds: Sequence[Round]) -> float:
-    """Return the median ratio over rounds; of undisturbed calls, as far as there are any."""
+    """Return the median ratio over rounds, of undisturbed calls where there are any."""
     ratios = [
         median(r.counted_reference_ms or r.reference_ms) / median(r.counted_base_ms or r.base_ms)
         for r in rounds

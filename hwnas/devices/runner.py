@@ -18,7 +18,8 @@ from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.shipped import shipped
 
 Progress = Callable[[int, int], None]
-"""Called with visits done and planned; the plan grows while models are not yet steady."""
+"""Called with the numbers of visits done and planned; more are planned while models are not
+steady."""
 
 
 LARGER_SIZES = (96,)
@@ -103,9 +104,9 @@ def reference_file(runtime: RuntimeName) -> Path:
 def larger_references(runtime: RuntimeName) -> list[Path]:
     """Return the shipped reference models of larger inputs, the smallest first.
 
-    They are for the processor; a slow network is compared with a slow reference, as both meet the
-    same changes of the clock. None is larger than the caches, else its latency would change with
-    whatever else uses memory, by up to 11 % on a quiet virtual machine.
+    They are for CPUs. A slow network is compared with a slow reference, since changes of the clock
+    rate affect both alike. No reference exceeds the caches: otherwise its latency would depend on
+    other users of the memory, by up to 11 % on a quiet virtual machine.
     """
     folder, suffix = Path(str(shipped("export") / "kits")), RUNTIMES[runtime].suffix
     files = [folder / f"reference_{size}{suffix}" for size in LARGER_SIZES]
@@ -129,7 +130,7 @@ def check_file(subject: Subject, profile: DeviceProfile) -> None:
 
 
 def printable(file: str) -> str:
-    """Return a file name with escapes for characters that no terminal, XML or UTF-8 has."""
+    """Return a file name with escapes for characters that terminals, XML or UTF-8 do not allow."""
     text = file.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hwnas.errors import UsageError
 
 LISTED = 6
-"""Names of classes that a message lists at most."""
+"""Most class names that a message lists."""
 
 
 def match_classes(
@@ -20,7 +20,7 @@ def match_classes(
     """Return the output of each of the data set's classes, ``[len(classes)]``.
 
     The data set may have fewer classes than the file. Raises `UsageError` for a class that the file
-    hasn't.
+    does not have.
     """
     outputs = {name: place for place, name in reversed(list(enumerate(labels)))}
     missing = [name for name in classes if name not in outputs]

@@ -1,6 +1,6 @@
 """Model files as classifiers: which images they take, and the names of their classes.
 
-Files and bundles of hwnas state both. Of other files the user states them.
+Files and bundles of hwnas state both; for other files the user states them.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ K = TypeVar("K")
 
 
 class Classifier(msgspec.Struct, frozen=True):
-    """A model file, how images become its inputs, and what its outputs mean."""
+    """A model file, the normalisation of its images, and the meaning of its outputs."""
 
     path: Path
     input_shape: Shape
     normalisation: Normalisation
     labels: tuple[str, ...]
-    """Names of the classes; empty: nothing names them."""
+    """Names of the classes; empty if they are unknown."""
     runtime: str
     """Runtime with its version."""
     gives_probabilities: bool
     """Whether the outputs are probabilities; else they are logits."""
     trained_on: DatasetSummary | None = None
-    """Data set of the run that the file belongs to, if that is known."""
+    """Data set of the run that the file belongs to, if it is known."""
 
     def outputs(
         self, images: Iterable[tuple[K, NDArray[np.uint8]]]
@@ -94,7 +94,8 @@ def find_classifier(
     """Return the classifier of a model file, a bundle or a run folder.
 
     ``input_values`` and ``labels``, a file with a name in each line, replace what the file states;
-    they are for files of other programs. Raises `UsageError` for what is no single model.
+    they are for files of other programs. Raises `UsageError` if there is no model, or more than
+    one.
     """
     source = _stated(model).given(input_values, labels)
     if source.normalisation is None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hwnas.evaluation.result import Confusion
 
 CELL_PX = ((10, 52), (20, 34), (40, 26), (75, 14), (100, 10), (150, 9))
-"""Up to so many columns, the side of a cell."""
+"""Pairs of a number of columns and the side of a cell up to that number."""
 
 SMALLEST_CELL_PX = 4
 COUNTS_FROM_PX = 26
@@ -23,7 +23,7 @@ SMALL_LABEL_LETTERS = 18
 """Letters of names beside cells without counts: 100 classes then fit the page."""
 
 LETTER_SHARE = 0.6
-"""Width of a letter, as a share of the font size, at most."""
+"""Largest width of a letter, as a share of the font size."""
 
 
 class _Layout(NamedTuple):
@@ -98,7 +98,7 @@ def _cells(confusion: Confusion, layout: _Layout) -> Iterator[str]:
 
 
 def _opacity(share: float) -> str:
-    """Return the opacity of a cell; that of a single image can still be seen."""
+    """Return the opacity of a cell, with which even a single image is visible."""
     return f"{0.12 + 0.68 * share:.2f}"
 
 

@@ -1,4 +1,4 @@
-"""Labelled images that a model is evaluated on: each has a name and is read when it is used."""
+"""Labelled images to evaluate a model on: each has a name and is read when it is used."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Pictures(Protocol):
     """Images of any size."""
 
     def name(self, row: int) -> str:
-        """Return what pages and messages call the image: its file, if it has one."""
+        """Return the name of the image on pages and in messages: its file, if it has one."""
         ...
 
     def picture(self, row: int) -> Image:
@@ -162,7 +162,7 @@ class ArrayPictures:
 def _why_every_image(
     photos: LabelledPhotos, split: SplitName | None, trained_on: DatasetSummary | None
 ) -> str | None:
-    """Return the remark on taking all images of a folder without splits, None if some are taken."""
+    """Return the remark if all images of a folder without splits are taken, else None."""
     if split is not None:
         return "" if split == "all" else None
     if len(photos.classes) < 2 or np.bincount(photos.labels).min() < FEWEST_IMAGES:

@@ -15,14 +15,14 @@ from hwnas.measurement.measurement import local_time
 from hwnas.report.html import environment
 
 PAIRS = 12
-"""Confused pairs of classes that are listed."""
+"""Most confused pairs of classes that are listed."""
 
 PAIRS_FROM_CLASSES = 12
-"""Classes from which on confused pairs are listed; the matrix of fewer is seen at a glance."""
+"""Least number of classes for a list of confused pairs; the matrix of fewer classes shows them."""
 
 
 class Pair(NamedTuple):
-    """Images of one class that were taken for another."""
+    """Images of one class that were classified as another."""
 
     label: str
     predicted: str

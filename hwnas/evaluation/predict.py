@@ -18,18 +18,18 @@ from hwnas.evaluation.classifier import Classifier
 from hwnas.files import printable
 
 TOP = 5
-"""Classes of a prediction at most."""
+"""Most classes of a prediction."""
 
 
 class ClassScore(msgspec.Struct, frozen=True):
-    """A class that an image may have."""
+    """One of the most probable classes of an image."""
 
     name: str
-    """The class's number, where nothing names it."""
+    """Name of the class, or its number if it has no name."""
     score: float
     """Probability, 0 to 1."""
     output: float
-    """Output of the file, a logit as a rule."""
+    """Output of the file, usually a logit."""
 
 
 class Prediction(msgspec.Struct, frozen=True):

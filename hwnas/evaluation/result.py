@@ -16,14 +16,14 @@ from hwnas.measurement.classification import mean_class_accuracy, top5_accuracy
 from hwnas.measurement.statistics import wilson_interval
 
 WORST_IMAGES = 24
-"""Images of the highest loss that are listed."""
+"""Number of images listed, those of the highest loss."""
 
 SMALLEST_PROBABILITY = 1e-12
-"""Probability below which a loss grows no more; int8 outputs round small ones to 0."""
+"""Lower bound of a probability in the loss, as int8 outputs round small ones to 0."""
 
 
 class ClassResult(msgspec.Struct, frozen=True):
-    """How the images of a class were classified."""
+    """The classification of the images of one class."""
 
     name: str
     images: int
@@ -33,11 +33,11 @@ class ClassResult(msgspec.Struct, frozen=True):
     ci95: tuple[float, float]
     """Interval of the recall."""
     precision: float | None
-    """Share of the images classified so that are of the class; None if there are none."""
+    """Share of the images classified as this class that belong to it; None if there are none."""
     confused_with: str | None
-    """Other class that most of its images were taken for; None if there is none."""
+    """Other class that its images were most often classified as; None if there is none."""
     confused: int
-    """Number of images that were taken for it."""
+    """Number of its images that were classified as ``confused_with``."""
 
 
 class Confusion(msgspec.Struct, frozen=True):
@@ -46,12 +46,12 @@ class Confusion(msgspec.Struct, frozen=True):
     rows: tuple[str, ...]
     """Classes that have images."""
     columns: tuple[str, ...]
-    """The same classes, and then others of the model that were predicted."""
+    """The same classes, and after them other classes that were predicted."""
     counts: list[list[int]]
 
 
 class ImageResult(msgspec.Struct, frozen=True):
-    """How an image was classified."""
+    """The classification of one image."""
 
     image: str
     label: str
@@ -95,7 +95,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scores(NamedTuple):
-    """What a model gave for all images."""
+    """The outputs of a model for all images."""
 
     names: list[str]
     """Names of the images."""
@@ -114,7 +114,7 @@ class Scores(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What was evaluated on what, in words."""
+    """Names of the model and of the data, for the result."""
 
     model: str
     runtime: str

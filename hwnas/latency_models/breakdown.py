@@ -33,7 +33,7 @@ class BlockCost(msgspec.Struct, frozen=True):
     """Share of the network's latency."""
     source: CostSource
     never_measured: tuple[str, ...] = ()
-    """Kinds of operation and kernel of no observed block; the prediction is extrapolated."""
+    """Kinds of operation and kernel that no observed block has; the prediction is extrapolated."""
     only_isolated: tuple[str, ...] = ()
     """Kinds that were measured in isolated blocks, but in no network."""
 

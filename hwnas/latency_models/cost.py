@@ -1,4 +1,4 @@
-"""The costs that a search strategy sees: milliseconds, no devices, no predictors.
+"""Costs of networks in milliseconds: all that a search strategy knows of devices and predictors.
 
 Where decisions are independent, the costs are a table (`CostTable`). Where a block depends on
 other choices (`hwnas.spaces.dependent`), each network has its own cost (`NetworkCosts`).
@@ -77,7 +77,7 @@ class NetworkCosts:
         return self.networks_ms([choices])[0]
 
     def networks_ms(self, rows: Iterable[Sequence[int]]) -> list[float]:
-        """Return the latencies of many networks; faster than one by one."""
+        """Return the latencies of many networks at once."""
         names = [tuple(map(int, row)) for row in rows]
         new = {name: self._blocks(name) for name in names if name not in self._networks_ms}
         costs_ms = self._costs_ms({block for blocks in new.values() for block in blocks})

@@ -40,11 +40,11 @@ from hwnas.spaces.dependent import as_dependent
 from hwnas.spaces.space import SearchSpace
 
 ModelKind = Literal["measured", "table", "adapted", "simulated", "emulated"]
-"""Where a model's numbers come from."""
+"""Origin of a model's numbers."""
 
 MIN_RELATIVE_STD = 0.015
-"""Lower bound of a prediction's relative standard deviation: what repeated measurements on a quiet
-machine differ by."""
+"""Lower bound of a prediction's relative standard deviation: the spread of repeated measurements on
+a quiet machine."""
 
 
 class HeldOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,7 +91,7 @@ class Predictions(NamedTuple):
         return np.maximum(self.mean_ms - half, 0.0), self.mean_ms + half
 
     def bound_ms(self, share: float = 0.9) -> Floats:
-        """Return the bounds that ``share`` of the measurements stay below, to check a budget."""
+        """Return the bounds below which ``share`` of the measurements lie, to check a budget."""
         return self.mean_ms + NormalDist().inv_cdf(share) * self.std_ms
 
 
@@ -101,7 +101,7 @@ class LatencyModel(msgspec.Struct, frozen=True, dict=True):
     device: str
     kind: ModelKind
     source: str
-    """Where the observations come from."""
+    """Origin of the observations."""
     made: str
     """Date, ISO 8601."""
     rows_ms: dict[Block, float]
@@ -226,7 +226,8 @@ class LatencyModel(msgspec.Struct, frozen=True, dict=True):
         return NetworkCosts(space, self.blocks_ms, self.overhead_ms)
 
     def cost_table(self, space: SearchSpace) -> CostTable:
-        """Return the costs of all candidates of ``space``: exact for every network of it."""
+        """Return the costs of all candidates of ``space``: for every network their sum is
+        `network_ms`."""
         blocks = [*space.fixed, *(site.block for site in space.sites())]
         costs = self.blocks_ms(blocks)
         return cost_table(space, lambda block: costs.get(block, 0.0), self.overhead_ms)

@@ -14,7 +14,7 @@ Scope = Literal["isolated", "in_network", "network"]
 class Observation(msgspec.Struct, frozen=True):
     """The latency of one block or of a whole network.
 
-    ``scope`` says what was timed: ``isolated`` is a model that consists of one block, so its
+    ``scope`` states what was timed: ``isolated`` is a model that consists of one block, so its
     latency includes one call of the runtime; ``in_network`` is one block's part of the latency of
     running networks (from a profiler or a published table); ``network`` is a whole network. An
     ``isolated`` observation without blocks is the null model: a call of the runtime that computes

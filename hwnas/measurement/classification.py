@@ -1,4 +1,4 @@
-"""Accuracies of a classifier beside the top-1 accuracy, where they say more than that."""
+"""Accuracies of a classifier beside the top-1 accuracy, for many or unbalanced classes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 TOP5_CLASSES = 20
-"""Classes from which on the top-5 accuracy is reported; with few, chance alone makes it high."""
+"""Least number of classes for a top-5 accuracy; with few classes it is high by chance."""
 UNBALANCED_RATIO = 1.5
-"""Images of the largest class per image of the smallest from which on classes are unbalanced."""
+"""Ratio of the images of the largest class to those of the smallest from which classes are
+unbalanced."""
 
 Labels = NDArray[np.integer[Any]]
 
@@ -52,7 +53,7 @@ def mean_class_accuracy(predicted: Labels, labels: Labels) -> float:
 def balanced_accuracy(predicted: Labels, labels: Labels) -> float | None:
     """Return the `mean_class_accuracy`.
 
-    ``None`` where the classes are balanced, because it is about the accuracy then.
+    ``None`` if the classes are balanced: then it is about equal to the accuracy.
     """
     return mean_class_accuracy(predicted, labels) if unbalanced(labels) else None
 
@@ -65,8 +66,7 @@ def unbalanced(labels: Labels) -> bool:
 
 
 def packed_hits(predicted: Labels, labels: Labels) -> str:
-    """Return whether each prediction is right, as hexadecimal digits of four images each.
-
-    The first image is the highest bit. Two models on the same images are compared by these bits.
+    """Return whether each prediction is correct, as hexadecimal digits of four images each. The
+    first image is the highest bit. Two models on the same images are compared by these bits.
     """
     return np.packbits(predicted == labels).tobytes().hex()

@@ -1,7 +1,8 @@
-"""What counts as a latency where other programs compute, too.
+"""Latencies measured while other programs compute.
 
-Wall clock of undisturbed calls, if enough rounds have any. Else CPU time, if the clocks of quiet
-calls are known to agree on this machine and it repeats well enough. Else there is no latency.
+A latency is the wall clock of undisturbed calls if enough rounds have any. Otherwise it is CPU
+time, if wall clock and CPU time of quiet calls are known to agree on this machine and the CPU time
+repeats well enough. Otherwise there is no latency.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from hwnas.measurement.round import Round
 MIN_USABLE_SHARE = 0.5
 """Share of ``min_rounds`` that must have undisturbed calls for wall clock to count."""
 MAX_SHARED_CORES = 0.15
-"""Cores that the threads of a measurement and other programs may want beyond those there are."""
+"""Cores that the threads of a measurement and other programs may need beyond those of the
+machine."""
 MAX_CONTENTION = 0.025
-"""Change of `contention` beside other programs beyond which there is no latency."""
+"""Largest `contention` by other programs for which there is a latency."""
 MIN_OTHER_CORES = 0.25
-"""Cores that other programs must take for a latency of undisturbed calls to be called into doubt:
-they share caches, memory and clock with it."""
+"""Least number of cores used by other programs at which a latency of undisturbed calls is doubted:
+the programs share caches, memory and clock rate with the model."""
 MAX_CPU_HALF_WIDTH = 0.05
-"""Half-width of the 95 % interval over the median beyond which CPU time does not count."""
+"""Largest half-width of the 95 % interval over the median for which CPU time is a latency."""
 
 
 class Disturbed(TooNoisy):
@@ -43,9 +45,9 @@ class Disturbed(TooNoisy):
 def settle(
     measurement: Measurement, min_rounds: int, wall_per_cpu: float | None
 ) -> Measurement | None:
-    """Return a measurement of the calls that count, ``None`` if it has no latency.
+    """Return the measurement with the clock that counts; ``None`` if it has no latency.
 
-    ``wall_per_cpu`` is the wall clock of a quiet call over its CPU time; ``None``: not known.
+    ``wall_per_cpu`` is the wall clock of a quiet call over its CPU time; ``None`` if it is unknown.
     """
     settled = _settled(measurement, min_rounds, wall_per_cpu)
     return None if settled is None or is_contended(settled) else settled
@@ -74,8 +76,8 @@ def _settled(
 def shares_cores(environment: Environment) -> bool:
     """Whether other programs needed cores that the threads of a measurement used, too.
 
-    A thread that sleeps until its core is free loses no time by the kernel's account, so a call of
-    several threads can be slow although nothing of it was lost.
+    The kernel counts no lost time for a thread that sleeps until its core is free, so a call of
+    several threads can be slow although it counts as undisturbed.
     """
     taken = sum(program.cores for program in environment.programs)
     cores = environment.cores
@@ -85,7 +87,7 @@ def shares_cores(environment: Environment) -> bool:
 def is_contended(measurement: Measurement) -> bool:
     """Whether other programs slow down models by different factors, through caches and memory.
 
-    Then no ratio of latencies is that of a quiet machine, although no call lost time.
+    Then ratios of latencies differ from those on a quiet machine, although no call lost time.
     """
     change = contention(measurement.rounds)
     return has_company(measurement.environment) and abs(change or 0.0) > MAX_CONTENTION
@@ -108,7 +110,7 @@ def has_company(environment: Environment) -> bool:
 
 
 def other_programs_line(environment: Environment) -> str:
-    """Return what to know of a latency taken beside other programs; empty if there were none."""
+    """Return a remark on a latency taken beside other programs; empty if there were none."""
     if not has_company(environment):
         return ""
     return (
@@ -121,7 +123,7 @@ def other_programs_line(environment: Environment) -> str:
 def joined(first: Measurement, second: Measurement) -> Measurement:
     """Return one measurement with the rounds of two of the same file.
 
-    Where only one of them has wall clock, it alone counts.
+    If only one of them is in wall clock, the other is dropped.
     """
     if first.clock != second.clock:
         return first if first.clock == "wall" else second
@@ -135,7 +137,7 @@ def joined(first: Measurement, second: Measurement) -> Measurement:
 def disturbed_line(measurement: Measurement, more: int = 0) -> str:
     """Return why a measurement has no latency: how much was disturbed, by whom, and what to do.
 
-    ``more`` further models of the same call have none either.
+    ``more`` is the number of further models of the same call without a latency.
     """
     rounds = measurement.rounds
     calls = sum(len(round.samples_ms) for round in rounds)

@@ -1,4 +1,4 @@
-"""State of a GPU while it was measured, and how a model ran there."""
+"""State of a GPU during a measurement, and the execution of a model on it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class GpuState(msgspec.Struct, frozen=True):
 
 
 class GpuExecution(msgspec.Struct, frozen=True):
-    """How a model ran on a GPU. Samples exclude transfers: input and output stay there."""
+    """Execution of a model on a GPU. Samples exclude transfers: input and output stay on the
+    GPU."""
 
     provider: str
     precision: str

@@ -23,8 +23,9 @@ from hwnas.measurement.round import Clock, Round
 from hwnas.measurement.statistics import ratio_interval
 
 Kind = Literal["measured", "cpu-time", "table", "predicted", "simulated", "emulated"]
-"""Origin of a latency. Only a run of the file on the real device is ``measured``; where other
-programs disturbed it, it is ``cpu-time``, see `hwnas.measurement.disturbance`."""
+"""Origin of a latency. Only wall clock of the file on the real device is ``measured``; CPU time,
+taken because other programs disturbed the calls, is ``cpu-time``, see
+`hwnas.measurement.disturbance`."""
 
 DRIFT_LIMIT = 0.10
 """Relative change of the reference's latency since calibration above which a report warns."""
@@ -36,7 +37,7 @@ TOO_NOISY_HALF_WIDTH = 0.25
 """Half-width of the 95 % interval over the median beyond which a latency has no verdict."""
 
 MIN_PROCESSES = 3
-"""Number of processes from which the spread between processes can be estimated."""
+"""Least number of processes to estimate the spread between processes."""
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -61,7 +62,7 @@ class Environment(msgspec.Struct, frozen=True):
     runtime_version: str
     threads: int
     when: str
-    """Start time, ISO 8601 with time zone; empty: simulated, at no time."""
+    """Start time, ISO 8601 with time zone; empty for simulated devices."""
     affinity: tuple[int, ...] = ()
     """Logical processors that the worker was pinned to; empty: not pinned."""
     system: str = ""
@@ -98,14 +99,14 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
     batch: int = 1
     """Inputs per call."""
     input_shapes: dict[str, tuple[int, ...]] = {}
-    """Shape, with the batch, of each input that was computed on; empty if unknown."""
+    """Shape of each input, with the batch; empty if unknown."""
     on_gpu: GpuExecution | None = None
     disturbed_rounds: int = 0
     """Rounds that are left out, since other programs disturbed all calls of a model."""
 
     @property
     def clock(self) -> Clock:
-        """What the latency counts: wall clock, or CPU time."""
+        """The clock of the latency: wall clock, or CPU time."""
         return self.rounds[0].clock
 
     @property
@@ -173,7 +174,7 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
         return self.reference_ms / self.calibrated_reference_ms - 1
 
     def raw(self) -> Measurement:
-        """Return the measurement without calibration, as if the reference took 1 ms always."""
+        """Return the measurement without calibration, with a reference latency of 1 ms."""
         rounds = tuple(
             msgspec.structs.replace(round, reference_ms=(1.0,), reference_usage=None, scale=1.0)
             for round in self.rounds

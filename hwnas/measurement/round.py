@@ -1,7 +1,7 @@
 """A round: timed calls of a model, and of a reference model next to them.
 
-A call is undisturbed if other programs took next to nothing of it (`MAX_LOST_SHARE`). A latency is
-the wall clock of undisturbed calls. Where too few are undisturbed it may be CPU time, see
+A call is undisturbed if other programs took almost no time of it (`MAX_LOST_SHARE`). A latency is
+the wall clock of undisturbed calls; if too few are undisturbed it may be CPU time, see
 `hwnas.measurement.disturbance`.
 """
 
@@ -13,21 +13,21 @@ from typing import Literal
 import msgspec
 
 Clock = Literal["wall", "cpu"]
-"""What a latency counts: wall clock of undisturbed calls, or CPU time in wall-clock units."""
+"""The clock of a latency: wall clock of undisturbed calls, or CPU time in wall-clock units."""
 
 MAX_LOST_SHARE, MAX_LOST_MS = 0.01, 0.002
-"""Share of the wall clock, for each thread, that an undisturbed call may lose to other programs, or
-as much as reading two clocks one after the other may take."""
+"""Largest share of the wall clock, per thread, that an undisturbed call may lose to other programs,
+and the time that reading two clocks one after the other may take, which is allowed in any case."""
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What the scheduler did to each call; all in the order of the calls."""
+    """The scheduler's accounts of each call, in the order of the calls."""
 
     cpu_ms: tuple[float, ...]
     """CPU time of all threads."""
     lost_ms: tuple[float, ...]
     """Time that other programs took: wall clock less CPU time, or, with several threads, the time
-    that they were ready to run and got no core."""
+    for which they were ready to run but got no core."""
     switches: tuple[int, ...]
     """Involuntary context switches."""
 
@@ -41,7 +41,7 @@ class Round(msgspec.Struct, frozen=True):
     process: int = 0
     """Number of the worker process that ran it."""
     number: int = 0
-    """Number of the round in its process, from 1 on; 0 if not known."""
+    """Number of the round in its process, from 1; 0 if it is unknown."""
     usage: Usage | None = None
     """``None``: not known, as on a GPU; then no call counts as disturbed."""
     reference_usage: Usage | None = None

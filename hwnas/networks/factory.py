@@ -18,8 +18,8 @@ def user_module(name: str) -> nn.Module:
     """Return the module of ``module:factory``: imports the Python module, also from the current
     folder, and calls the factory, which runs the user's code.
 
-    The factory may also be the module itself. Raises `UsageError` for what is no module, and with
-    the place of what the user's code raised.
+    The factory may also be the module itself. Raises `UsageError` if there is no such module, and,
+    with type and place, for errors of the user's code.
     """
     module_name, _, factory = name.partition(":")
     module = _call_factory(name, module_name, factory)
@@ -51,7 +51,7 @@ def _call_factory(name: str, module_name: str, factory: str) -> Any:
 
 
 def _describe(error: BaseException) -> str:
-    """Return in one line the type, message and place of what a user's code raised."""
+    """Return in one line the type, message and place of an error of the user's code."""
     message = first_line(error, "no message")
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f" ({Path(frame.filename).name}, line {frame.lineno})"

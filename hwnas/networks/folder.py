@@ -1,4 +1,4 @@
-"""Folders of runs and of trainings: which network they hold, and where its weights are."""
+"""Folders of runs and of trainings: the network in them, and the file of its weights."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SWEEPS = ("scenarios", "variants")
 
 
 class _Job(msgspec.Struct, frozen=True):
-    """The part of a training's ``job.json`` that says which network is trained."""
+    """The field of a training's ``job.json`` that is read here."""
 
     architecture: Architecture
 
 
 def architecture_in(folder: Path) -> Architecture:
-    """Return the network that a run delivered, or that is trained in the folder of a training.
+    """Return the network that a run delivered, or the network of a training.
 
     Raises `InvalidFile` for a run that has none, or several.
     """
@@ -46,7 +46,7 @@ def architecture_in(folder: Path) -> Architecture:
 
 
 def weights_in(folder: Path) -> Path | None:
-    """Return the file with the weights of `architecture_in`, None where it is not there (yet)."""
+    """Return the file with the weights of `architecture_in`; None if it does not exist (yet)."""
     path = folder / CHECKPOINT
     if (folder / DELIVERED).exists():
         path = folder / "training" / architecture_in(folder).digest / CHECKPOINT

@@ -1,4 +1,4 @@
-"""What a network takes, pixels or normalised images, as far as its code and its accuracy show."""
+"""Whether a network takes pixels or normalised images, by its code and by its accuracy."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hwnas.export.verification.metrics import Array, accuracy
 from hwnas.export.verification.verify import torch_outputs
 
 PIXEL_SCALE = 0.05
-"""Factor of the first steps below which a network surely takes pixels; 1/255 of pixels is 0.004,
-with a division by the deviation about 0.02."""
+"""Factor of the first steps below which a network certainly takes pixels: scaling pixels by 1/255
+is 0.004, with a division by the standard deviation about 0.02."""
 
 BETTER = 0.2
-"""Accuracy by which the other kind of image must be better to be what the network takes."""
+"""Accuracy by which the other kind of image must be better before it is assumed."""
 
 COPIES = {"to", "_to_copy", "alias", "clone", "contiguous", "detach", "float", "lift_fresh"}
 SHIFTS = {"add", "sub", "rsub"}
@@ -44,9 +44,10 @@ class BothKinds(NamedTuple):
 
 
 def check_accuracy(name: str, module: nn.Module, images: BothKinds, takes_pixels: bool) -> None:
-    """Raise `UsageError` if ``module`` classifies the other kind of image, and not this kind.
+    """Raise `UsageError` if ``module`` classifies the other kind of image but not this kind.
 
-    With the kind that it gets, its accuracy is then no better than that of a single class.
+    That is the case if its accuracy on this kind is no better than that of always predicting a
+    single class.
     """
     labels = images.labels
     normal = accuracy(torch_outputs(module, images.normalised), labels)
@@ -79,7 +80,7 @@ def _only_user(recording: Recording, value: Value) -> Call | None:
 
 
 def _factor(call: Call, value: Value) -> float | None:
-    """Return what ``call`` multiplies ``value`` by, None if it does anything else."""
+    """Return the factor by which ``call`` multiplies ``value``, None if it does anything else."""
     if call.op in COPIES:
         return 1.0
     other = call.args.get("other")

@@ -1,4 +1,4 @@
-"""What a word that names a network means: the same for every command, and without torch."""
+"""Names of networks: every command resolves them alike, without importing torch."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ FORMS = (
 
 
 def kind_of(name: str) -> Kind:
-    """Return what ``name`` means. A name comes before a folder of that name, which is ``./NAME``.
+    """Return the kind of network that ``name`` refers to.
 
-    Raises `UsageError`, in a line with the nearest name or file, for what means no network.
+    A published name takes precedence over a folder of that name, which is ``./NAME``. Raises
+    `UsageError`, with the nearest name or file, if it refers to no network.
     """
     path = Path(name)
     if name.startswith(TIMM_PREFIXES):
@@ -90,7 +91,7 @@ def network_names() -> list[str]:
 
 
 def no_such_file(name: str) -> InvalidFile:
-    """Return the error for a path where nothing is, with the nearest one beside it."""
+    """Return the error for a missing path, with the most similar file name in its folder."""
     path = Path(name)
     if path.is_symlink():
         return InvalidFile(name, f"is a link to {os.readlink(path)}, which does not exist")

@@ -24,7 +24,7 @@ KINDS: dict[int, DType] = {
     TensorProto.UINT8: "uint8",
     TensorProto.BOOL: "bool",
 }
-"""The type of a compiled file's input for each type of an ONNX file's."""
+"""Type of a compiled file's input by the type in the ONNX file."""
 
 
 def load_onnx(
@@ -32,9 +32,9 @@ def load_onnx(
 ) -> tuple[OnnxNetwork, Interface]:
     """Return the network of an ONNX file and its inputs, under the names of the file.
 
-    ``shapes`` without the batch are needed for axes that the file leaves free, but for the batch,
-    which is 1. Raises `UsageError` for shapes that are missing or not the file's, `InvalidFile` for
-    a damaged file, and `ExportError` for an operator of no reader.
+    ``shapes``, without the batch, are needed for free axes other than the batch, which is 1. Raises
+    `UsageError` for shapes that are missing or contradict the file, `InvalidFile` for a damaged
+    file, and `ExportError` for an operator that cannot be read.
     """
     try:
         network = OnnxNetwork(path)
@@ -126,7 +126,7 @@ def _input(
 
 
 def _text(value: OnnxInput, sizes: Sequence[int | None]) -> str:
-    """Return sizes as a file states them; those that are free by their names."""
+    """Return sizes as text, free ones by their names."""
     names = value.free[len(value.free) - len(sizes) :]
     pairs = zip(sizes, names, strict=True)
     return "x".join(str(size) if size is not None else name or "?" for size, name in pairs)

@@ -1,4 +1,4 @@
-"""Trained networks as users name them: published ones, files of weights, modules of their code."""
+"""Trained networks by name: published ones, files of weights, modules of the user's code."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ from hwnas.training.description import read_description
 def load_pretrained(
     name: str, input_shape: tuple[int, int, int] | None = None
 ) -> PretrainedNetwork:
-    """Return the trained network that ``name`` means, rebuilt from blocks; nothing is downloaded.
+    """Return the trained network that ``name`` refers to, rebuilt from blocks; nothing is
+    downloaded.
 
     ``name`` is any form of `hwnas.networks.names` that has weights; ``module:factory`` runs the
     user's code and needs an ``input_shape``. Raises `HwnasError` that says how to get weights that
-    are not on this machine, and `UsageError` for what has none or is no chain of blocks.
+    are not on this machine, and `UsageError` for a network without weights or that is no chain of
+    blocks.
     """
     path = Path(name)
     match kind_of(name):

@@ -1,4 +1,4 @@
-"""Architectures as users name them (`hwnas.networks.names`)."""
+"""Architectures by name (`hwnas.networks.names`)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def resolve_architecture(
     input_shape: tuple[int, int, int] | None = None,
     num_classes: int | None = None,
 ) -> Architecture:
-    """Return the architecture that ``name`` means, in any form of `hwnas.networks.names`.
+    """Return the architecture that ``name`` refers to, in any form of `hwnas.networks.names`.
 
     ``space``, ``input_shape`` and ``num_classes`` complete a genotype, which states no shapes; the
     name of published cells is a genotype. A module of the user's own code needs ``input_shape``.
-    Raises `UsageError` for what is no network, or none of hwnas's blocks.
+    Raises `UsageError` if it is no network, or does not consist of hwnas's blocks.
     """
     path = Path(name)
     match kind_of(name):
@@ -59,13 +59,14 @@ def resolve_architecture(
 
 
 def is_genotype(name: str) -> bool:
-    """Return whether ``name`` means a genotype, whose input shape and classes the data gives."""
+    """Return whether ``name`` refers to a genotype, whose input shape and classes come from the
+    data."""
     kind = kind_of(name)
     return kind == "cells" or (kind == "json" and read_json(Path(name), _Keys).blocks is None)
 
 
 def states_no_shape(name: str) -> bool:
-    """Return whether ``name`` means a genotype, or a module of the user's code."""
+    """Return whether ``name`` refers to a genotype or to a module of the user's code."""
     return is_genotype(name) or kind_of(name) == "module"
 
 

@@ -1,4 +1,4 @@
-"""Loads a network as users name it: a published one, a run's, a module of their own code."""
+"""Loads a network by name: a published one, that of a run, or a module of the user's code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LoadedNetwork(NamedTuple):
     trained: bool
     """False: its weights are random."""
     preprocessing: Preprocessing | None = None
-    """How its images are normalised, and its classes, where the file of its weights says it."""
+    """Normalisation of its images, and its classes, if the file of its weights states them."""
 
     @property
     def input_shape(self) -> Shape:
@@ -64,12 +64,12 @@ def load_network(
     checkpoint: Path | None = None,
     output_names: Sequence[str] = (),
 ) -> LoadedNetwork:
-    """Return the network that ``name`` means, in any form of `hwnas.networks.names`.
+    """Return the network that ``name`` refers to, in any form of `hwnas.networks.names`.
 
-    A published network has its weights where they are on this machine, else the same random ones
-    each time. For ``module:factory`` the Python module is imported, also from the current folder,
-    and its factory is called, which runs the user's code; then ``input_shape`` is needed, and has
-    the shapes of several inputs, too. Raises `UsageError` for anything else.
+    A published network has its trained weights if they are on this machine, else random ones that
+    are the same each time. For ``module:factory`` the Python module is imported, also from the
+    current folder, and its factory is called, which runs the user's code; then ``input_shape`` is
+    needed, and has the shapes of several inputs, too. Raises `UsageError` for anything else.
     """
     path, kind = Path(name), kind_of(name)
     if kind == "program":
@@ -112,7 +112,7 @@ def load_network(
 
 
 def _pretrained(name: str, kind: Kind) -> PretrainedNetwork | None:
-    """Return the network with weights of other programs, None where they are not here."""
+    """Return the network with weights of other programs, None if they are not on this machine."""
     # imported where a name needs them: they take longer than compiling a small module of one's own
     path = Path(name)
     if kind == "timm":

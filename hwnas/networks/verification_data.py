@@ -53,8 +53,9 @@ def verification_data(
     """Return validation images and labels of a data set, or noise if ``data`` is None.
 
     ``samples`` take the place of both. With ``pixels`` they are pixels from 0 to 255, else
-    normalised images or standard normal noise. Images of a trained network are normalised as it
-    says, others as the data set's. Raises `UsageError` for a data set of other classes.
+    normalised images or standard normal noise. Images of a trained network are normalised as in its
+    training, others by the data set's statistics. Raises `UsageError` for a data set of other
+    classes.
     """
     own = network.preprocessing
     if samples is not None:
@@ -89,7 +90,7 @@ def check_kind(
 ) -> None:
     """Raise `UsageError` if ``module`` takes pixels and gets normalised images, or the reverse.
 
-    ``pixels`` None means normalised images, and that they were not asked for.
+    ``pixels`` None means normalised images that the user did not request.
     """
     if pixels is None:
         check_scale(name, module, input_shape)
@@ -112,8 +113,7 @@ def calibration_images(
 ) -> np.ndarray:
     """Return training images ``[N, C, H, W]`` to calibrate an int8 file with.
 
-    They are normalised, or pixels from 0 to 255. Raises `ExportError` if no ranges can be measured
-    on them.
+    They are normalised, or pixels from 0 to 255. Raises `ExportError` if they give no value ranges.
     """
     dataset = _dataset(data, input_shape, own)
     order = np.random.default_rng(0).permutation(len(dataset.train.labels))[:CALIBRATION_IMAGES]

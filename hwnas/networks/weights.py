@@ -22,7 +22,7 @@ SLICES = "slices.safetensors"
 
 
 class TrainedFile(NamedTuple):
-    """What a file of weights holds that hwnas wrote."""
+    """The content of a file of weights that hwnas wrote."""
 
     description: NetworkDescription
     weights: dict[str, Tensor]
@@ -47,7 +47,7 @@ def trained_network(architecture: Architecture, folder: Path) -> Network:
 
 def read_trained(path: Path) -> TrainedFile:
     """Read a file of weights with its network. Raises `InvalidFile` for files of other programs,
-    and for weights that are not those of the network."""
+    and for weights that do not fit the network."""
     description, (weights, _) = described(path), load_checkpoint(path)
     with torch.device("meta"):
         expected = build(description.architecture).state_dict()
@@ -56,7 +56,7 @@ def read_trained(path: Path) -> TrainedFile:
 
 
 def write_slices(folder: Path, slices: TrainedSlices) -> None:
-    """Write which blocks were trained to be cut; nothing where none was."""
+    """Write which blocks were trained to be cut; no file is written if there are none."""
     if slices:
         save_checkpoint(folder / SLICES, packed(slices), {})
 

@@ -28,7 +28,8 @@ def build(architecture: Architecture, dropout: float = 0.0) -> Network:
 
 
 def untrained(blocks: tuple[Block, ...], inputs: Inputs = ()) -> Network:
-    """Return a network for timing; its weights, and so its file, are always the same."""
+    """Return a network for timing, with weights that are always the same, so that its file is
+    too."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _network(blocks, inputs)
@@ -49,10 +50,10 @@ def initialise(network: nn.Module) -> None:
     """Set weights as in the ProxylessNAS code (section 1.3), residual branches starting at zero.
 
     Convolutions N(0, sqrt(2 / (k*k*out))), the linear layer uniform in +-1/sqrt(in). A batch norm
-    that ends a residual branch starts with gain 0, so that the block starts as the identity
-    (Goyal et al. 2017, arXiv:1706.02677): short trainings gain from it. Where an activation
-    follows (fused MBConv of expansion 1), the gain stays 1: ReLU has no gradient at 0, and the
-    block would remain the identity for ever.
+    that ends a residual branch starts with gain 0, so that the block starts as the identity (Goyal
+    et al. 2017, arXiv:1706.02677): short trainings gain from it. Where an activation follows (fused
+    MBConv of expansion 1), the gain stays 1: ReLU has no gradient at 0, so the block could never
+    learn.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

@@ -1,8 +1,9 @@
-"""Depthwise convolution whose weights' gradient stays fast on images that its kernel nearly covers.
+"""Depthwise convolution with a fast gradient of the weights where the kernel nearly covers the
+image.
 
-oneDNN takes 2 to 6 times as long there, forward pass included, as a matrix product a channel does;
-elsewhere ours is oneDNN's (tools/bench/search/depthwise.py). On devices other than the CPU it is
-PyTorch's.
+On such images oneDNN takes 2 to 6 times as long as one matrix product per channel, forward pass
+included (tools/bench/search/depthwise.py). On other images, and on devices other than the CPU,
+PyTorch's own implementation is used.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ class _SmallImage(torch.autograd.Function):
 
 
 def _small(x: Tensor, kernel_size: int) -> bool:
-    """Where a product of all pairs of pixels takes less time than oneDNN's sums, in float32."""
+    """Return whether a product of all pairs of pixels takes less time than oneDNN's sums, in
+    float32."""
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
     height, width = x.shape[-2:]

@@ -18,7 +18,7 @@ TOTAL_OVER_SAVED = 1.8
 
 
 def image_bytes(architecture: Architecture) -> float:
-    """Return the memory that one image of a training step takes."""
+    """Return the bytes of memory that one image takes in a training step."""
     with torch.device("meta"):
         network = build(architecture).train()
         own = {tensor.untyped_storage()._cdata for tensor in network.state_dict().values()}

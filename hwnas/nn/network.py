@@ -64,7 +64,7 @@ class WiredNetwork(Network):
 
 
 def set_norm_eps(network: nn.Module, eps: float) -> None:
-    """Set what all batch norms of ``network`` add to the variance."""
+    """Set the constant that all batch norms of ``network`` add to the variance."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps = eps
@@ -106,8 +106,8 @@ def drop_path(branch: Tensor, probability: float) -> Tensor:
 def _branches(blocks: tuple[Block, ...], inputs: Inputs) -> frozenset[int]:
     """Blocks whose output is a term of a sum and nothing else, except shortcuts.
 
-    A sum keeps the value that its other branches start from, whether as it is, in half the size or
-    with more channels: without it a residual network would lose all earlier blocks at once.
+    Shortcuts are never dropped, whether they keep, halve or widen their input: without its shortcut
+    a residual block would lose the output of all earlier blocks.
     """
     uses = Counter(source for sources in inputs for source in sources)
     terms = {
@@ -124,7 +124,8 @@ def _branches(blocks: tuple[Block, ...], inputs: Inputs) -> frozenset[int]:
 
 
 def _is_shortcut(block: Block) -> bool:
-    """Whether a block hands on its input: pooling of windows that do not overlap only shrinks."""
+    """Return whether a block only passes on its input; pooling of windows that do not overlap
+    counts, too."""
     if block.op == "avg_pool":
         return block.kernel_size == block.stride
     return block.op in ("identity", "pad_channels")

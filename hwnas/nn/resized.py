@@ -1,4 +1,4 @@
-"""Images in another resolution, on the device that they are on."""
+"""Resizes images on their device."""
 
 from __future__ import annotations
 

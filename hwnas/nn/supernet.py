@@ -4,7 +4,7 @@ With ``share_weights`` the MBConv candidates of a decision are cut from one set 
 first ``expand_ratio * in_channels`` channels, and the centre of the largest kernel, as in
 Once-for-All (Cai et al., ICLR 2020, arXiv:1908.09791) and slimmable networks; each candidate has
 its own batch norms. Without, each candidate owns all its weights, as in ProxylessNAS. Short
-searches need the sharing: a path is otherwise trained too rarely to be judged.
+searches need the sharing: otherwise each path is trained too rarely to be compared.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class MixedOp(nn.Module):
         return len(self.candidates)
 
     def start_as_identity(self) -> None:
-        """Set the last gain of sliced candidates with a shortcut to 0, as `initialise` sets it in a
-        network, so that a skip is rated as it is there."""
+        """Set the last gain of sliced candidates with a shortcut to 0, as `initialise` does in a
+        network, so that skips are compared fairly."""
         for candidate in self.candidates:
             if isinstance(candidate, SlicedMBConv) and candidate.block.residual:
                 nn.init.zeros_(candidate.project_norm.weight)
@@ -136,7 +136,7 @@ class SlicedMBConv(nn.Module):
 class Supernet(nn.Module):
     """All networks of a space in one: images ``[N, C, H, W]`` to logits ``[N, classes]``.
 
-    The space's blocks must be wired alike in all networks, each chosen by at most one decision.
+    All networks of the space must have the same wiring, and each block at most one decision.
     """
 
     def __init__(self, space: SearchSpace, share_weights: bool = True) -> None:
@@ -166,8 +166,8 @@ class Supernet(nn.Module):
                 op.start_as_identity()
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all modules, unless this one is in it already: there are thousands, and
-        networks that are judged are copies."""
+        """Set the mode of all modules, unless this one has it already: there are thousands of
+        modules."""
         return self if self.training == mode else super().train(mode)
 
     def forward(self, images: Tensor, choices: Sequence[int], mix: Mix | None = None) -> Tensor:

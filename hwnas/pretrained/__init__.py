@@ -1,1 +1,1 @@
-"""Networks with published weights: where they come from, and their form as blocks of hwnas."""
+"""Networks with published weights: their sources, and their blocks and weights in hwnas."""

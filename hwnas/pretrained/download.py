@@ -1,4 +1,4 @@
-"""Fetches a file of weights; a download that breaks off goes on where it stopped."""
+"""Downloads a file of weights; an interrupted download continues where it stopped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
 
 Progress = Callable[[float, float], None]
-"""Called with the bytes that are there and those of the whole file, in MB."""
+"""Called with the downloaded size and that of the whole file, in MB."""
 
 
 def fetch(source: Source, progress: Progress = lambda done, total: None) -> Path:
@@ -58,7 +58,7 @@ def _download(source: Source, file: Path, progress: Progress) -> None:
 
 
 def _append_rest(url: str, part: Path, progress: Progress) -> None:
-    """Append to ``part`` what it lacks of the file at ``url``."""
+    """Append the missing rest of the file at ``url`` to ``part``."""
     start = part.stat().st_size if part.exists() else 0
     request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:

@@ -73,7 +73,7 @@ def fetch_timm(name: str) -> Path:
 
 
 class _Pretrained(msgspec.Struct, frozen=True):
-    """What `_Config` says of the images."""
+    """The preprocessing of images in `_Config`."""
 
     input_size: tuple[int, int, int]
     mean: tuple[float, ...] = IMAGENET_MEAN

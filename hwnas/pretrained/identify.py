@@ -1,4 +1,4 @@
-"""Which network a file of weights belongs to, by its keys and shapes."""
+"""Finds the network that a file of weights belongs to, by its keys and shapes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load_file(path: Path) -> PretrainedNetwork:
 
 
 def _distinct() -> Iterator[Source]:
-    """Yield each network once: other weights of the same have the same keys."""
+    """Yield each network once: other weights of the same network have the same keys."""
     factories: set[str] = set()
     for source in sources():
         if source.factory not in factories:

@@ -173,8 +173,8 @@ def _unfilled(source: Source, num_classes: int = IMAGENET_CLASSES) -> nn.Module:
 class _EmptyOnMeta(TorchFunctionMode):
     """Makes tensors without values, as those of parameters, on the device ``meta``.
 
-    Unlike ``torch.device("meta")`` it leaves values alone that a constructor computes with, such as
-    the widths of RegNet.
+    Unlike ``torch.device("meta")`` it does not affect values that a constructor computes with, such
+    as the widths of RegNet.
     """
 
     def __torch_function__(

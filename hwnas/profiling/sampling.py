@@ -14,7 +14,7 @@ from hwnas.spaces.dependent import as_dependent
 from hwnas.spaces.space import SearchSpace
 
 NUM_TARGETS = 24
-"""Networks whose interval is to be narrow."""
+"""Number of networks by whose intervals the precision is judged."""
 POOL_SIZE = 200
 """Random networks to select from."""
 
@@ -31,8 +31,8 @@ def distinct_blocks(space: SearchSpace) -> list[Block]:
 def spread_networks(space: SearchSpace, costs: CostTable, count: int, seed: int) -> list[Genotype]:
     """Return networks spread evenly over the logarithm of the latency, from end to end.
 
-    In a space of dependent decisions, which ``costs`` can't describe, over the logarithm of the
-    MACs.
+    If decisions depend on each other, so that ``costs`` cannot describe the space, they are spread
+    over the logarithm of the MACs.
     """
     if (dependent := as_dependent(space)) is not None:
         return dependent.sample_sizes(count, Random(seed))

@@ -45,11 +45,12 @@ INITIAL_BLOCKS = 6
 SLOW_NETWORK_RATIO = 2.0
 """Networks are slow to measure if they take this many times as long as a block."""
 MAX_NETWORKS_BEFORE_BLOCKS = 40
-"""From this number of networks on, blocks are more informative however fast networks are."""
+"""Number of networks from which blocks are more informative, even if networks are fast to
+measure."""
 MODELS_PER_ROUND = 12
 """Blocks and networks that are selected at a time."""
 MODELS_OF_UNKNOWN_TIME = 2
-"""Models that are measured at once before it is known how long they take."""
+"""Models in a batch while the time that they take is unknown."""
 
 
 def measure_within(
@@ -176,13 +177,14 @@ def _at_most(jobs: Sequence[ModelJob], networks: int) -> list[ModelJob]:
 class _Stopwatch:
     """Measures until time is up, and estimates how long a model takes from the last batch.
 
-    A model takes a time of its own (export, transfer, start), and that of its calls.
+    The time of a model is a constant part (export, transfer, start) and that of its calls.
     """
 
     def __init__(self, bench: Bench, minutes: float) -> None:
         self.bench, self.end_s = bench, monotonic() + 60 * minutes
         self.model_s, self.calls = 0.0, 0.0
-        """Own time and number of calls of a model; 0 before anything was measured."""
+        """Constant part of a model's time, and its number of calls; 0 before anything was
+        measured."""
 
     @property
     def left_s(self) -> float:

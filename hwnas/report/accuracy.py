@@ -24,15 +24,16 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
     artifact: float | None = None
     """Accuracy of the delivered file in its own runtime."""
     ci95: tuple[float, float] | None = None
-    """Wilson interval of `shown`."""
+    """95 % Wilson interval of `shown`."""
     validation: float | None = None
     top5: float | None = None
     """Top-5 accuracy of `shown`, for 20 classes and more."""
     balanced: float | None = None
-    """Mean over classes of `shown`, where one has at least 1.5 times the images of another."""
+    """Mean over classes of `shown`; only if a class has at least 1.5 times the images of
+    another."""
     hits: str = ""
-    """Whether `shown` counts each test image as right, as
-    `hwnas.measurement.classification.packed_hits`; empty in reports of versions without it."""
+    """Whether each test image is classified correctly, as
+    `hwnas.measurement.classification.packed_hits`; empty in older reports."""
     classes: tuple[ClassAccuracy, ...] = ()
     """`shown` for each class that has test images, the lowest first."""
 
@@ -49,7 +50,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
         hits: str = "",
         classes: tuple[ClassAccuracy, ...] = (),
     ) -> Self:
-        """Return accuracies with the interval of the delivered file's."""
+        """Return the accuracies with the interval of `shown`."""
         return cls(
             test_images=test_images,
             torch=torch,

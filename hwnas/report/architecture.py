@@ -17,7 +17,7 @@ class CandidateShare(msgspec.Struct, frozen=True):
     name: str
     probability: float
     cost_ms: float | None = None
-    """Predicted by the latency model."""
+    """Latency that the model predicts."""
 
 
 class BlockRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,13 +45,14 @@ class BlockRow(msgspec.Struct, frozen=True, kw_only=True):
     chosen: str | None = None
     """Name of the chosen candidate, one of ``candidates``."""
     candidates: tuple[CandidateShare, ...] = ()
-    """Where several blocks come from one decision, only the first of them lists these."""
+    """Candidates of the decision; if it decides several blocks, only the first of them lists
+    these."""
     cell: int | None = None
     """Number of the cell in the stack, from 0."""
 
     @property
     def decided(self) -> str:
-        """The decision, with the choice where no probabilities show it."""
+        """The decision, with the choice if no probabilities show it."""
         if self.decision is None:
             return "fixed"
         if self.chosen is None or self.probability is not None:
@@ -102,9 +103,9 @@ class EdgeRow(msgspec.Struct, frozen=True):
     source: int
     """Number of that node."""
     probability: float | None = None
-    """At the end of the search."""
+    """Probability at the end of the search."""
     predicted_ms: float | None = None
-    """In all cells of this kind together."""
+    """Latency in all cells of this kind together."""
 
 
 class CellRow(msgspec.Struct, frozen=True):

@@ -9,12 +9,13 @@ import msgspec
 from hwnas.measurement.measurement import Kind
 
 Origin = Literal["search", "uniform", "published", "random", "resolution", "sibling"]
-"""Where a candidate comes from; ``uniform``: the same candidate in every decision; ``resolution``:
-a whole trained network for smaller images; ``sibling``: another trained network, tuned as it is."""
+"""Origin of a candidate. ``uniform``: the same candidate in every decision; ``resolution``: the
+whole trained network for smaller images; ``sibling``: another trained network, tuned without
+cuts."""
 
 
 class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the networks that the delivered one was chosen from."""
+    """One of the networks from which the delivered one was chosen."""
 
     name: str
     origin: Origin
@@ -24,7 +25,7 @@ class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
     predicted_ms: float | None = None
     predicted_std_ms: float | None = None
     measured_ms: float | None = None
-    """Latency on the device; ``kind`` says if that is a simulated one."""
+    """Latency on the device; ``kind`` tells whether the device is simulated."""
     ci95_ms: tuple[float, float] | None = None
     kind: Kind = "predicted"
     """Kind of `latency_ms`."""
@@ -34,11 +35,11 @@ class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
     """Mean probability of the label of a validation image, at the best temperature."""
     validation_agreement: float | None = None
     test_agreement: float | None = None
-    """Agreements in the place of accuracies, see `Result.agreement`."""
+    """Agreements instead of accuracies, see `Result.agreement`."""
     keeps_budget: bool | None = None
     disturbed: bool = False
-    """Whether it has no measured latency because other programs disturbed the measurements;
-    `latency_ms` is the predicted one then."""
+    """Whether the measured latency is missing because other programs disturbed the measurements;
+    `latency_ms` is then the prediction."""
     chosen: bool = False
     size_px: int | None = None
     """Height and width of its images."""
@@ -50,7 +51,7 @@ class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
     """Mean Kullback-Leibler divergence in nats from the trained network's probabilities, before the
     member is trained."""
     untrained_accuracy: float | None = None
-    """On the validation images, with the weights that its training begins with."""
+    """Accuracy on the validation images with the weights before training."""
 
     @property
     def latency_ms(self) -> float | None:
@@ -83,8 +84,8 @@ class FamilyRow(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["trained", "failed", "derived"]
     """``derived``: grown further without training, with its parent's weights."""
     latency_ms: float
-    """Predicted."""
+    """Predicted latency."""
     measured_ms: float | None = None
     accuracy: float | None = None
-    """On validation images, after the few epochs of the search."""
+    """Accuracy on validation images, after the few epochs of the search."""
     chosen: bool = False

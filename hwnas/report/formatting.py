@@ -34,7 +34,8 @@ def ms(value_ms: float | None, digits: int = 3) -> str:
 
 
 def decimals(column_ms: Sequence[float | None]) -> int:
-    """Return how many decimals give the largest of a column three significant digits."""
+    """Return the number of decimals that gives the largest number of a column three significant
+    digits."""
     largest_ms = max((abs(value_ms) for value_ms in column_ms if value_ms), default=1.0)
     return max(0, 2 - floor(log10(largest_ms)))
 
@@ -50,7 +51,7 @@ def interval(bounds_ms: tuple[float, float]) -> str:
 
 
 def distinct(first_ms: float, second_ms: float) -> tuple[str, str]:
-    """Return both with the fewest digits, three or more, in which they differ."""
+    """Return two numbers with the fewest digits, three or more, in which they differ."""
     for digits in (3, 4, 5):
         if ms(first_ms, digits) != ms(second_ms, digits):
             return ms(first_ms, digits), ms(second_ms, digits)
@@ -93,7 +94,7 @@ def count(value: int | None) -> str:
 
 
 def budget_text(row: CandidateRow) -> str:
-    """Return whether a candidate keeps the budget, or why that is not known."""
+    """Return whether a candidate keeps the budget, or why that is unknown."""
     if row.disturbed:
         return "not measured: disturbed"
     return {None: "undecided", True: "kept", False: "exceeded"}[row.keeps_budget]

@@ -1,4 +1,4 @@
-"""The data card of a report: what the images are that a network was made from."""
+"""The data card of a report: the images that a network was trained and tested on."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ class DataCard(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes of the originals, height x width."""
     input_shape: tuple[int, int, int] = (0, 0, 0)
     balance: str = ""
-    """A sentence on unequal classes; empty where no class has 1.5 times the images of another."""
+    """A sentence on unbalanced classes; empty if no class has 1.5 times the images of another."""
     duplicates: str = ""
-    """A sentence on images that are there more than once, or that none are."""
+    """A sentence on duplicate images, or that there are none."""
     leaks: int = 0
-    """Images that are in the test images and in the training or validation images."""
+    """Number of images that are both in the test images and in the training or validation
+    images."""
     warnings: tuple[str, ...] = ()
-    """What makes an accuracy on these images doubtful."""
+    """Reasons to doubt an accuracy on these images."""
     samples: tuple[SampleImage, ...] = ()

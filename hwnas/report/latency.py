@@ -1,7 +1,7 @@
 """Latencies in the report, and the model that predicted them.
 
-Latencies are milliseconds of one call at batch size 1. A latency never stands without its kind
-(`hwnas.measurement.measurement.Kind`): where it comes from.
+Latencies are milliseconds of one call at batch size 1. Every latency is stated with its kind, its
+origin (`hwnas.measurement.measurement.Kind`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Kind
     median_ms: float
-    """The number that is judged: calibrated, see `hwnas.measurement.measurement`."""
+    """The latency that is compared with the budget: calibrated, see
+    `hwnas.measurement.measurement`."""
     ci95_ms: tuple[float, float] | None = None
     p90_ms: float | None = None
     p99_ms: float | None = None
@@ -28,7 +29,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     samples: int = 0
     rounds: int = 0
     raw_median_ms: float | None = None
-    """By this run's clock, before calibration."""
+    """Median by this run's clock, before calibration."""
     reference_drift: float | None = None
     """Relative change of the reference model's speed since its calibration."""
     predicted_ms: float | None = None
@@ -37,7 +38,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     conditions: str = ""
     """One line: device, runtime and version, threads, core, governor, load, when."""
     source: str = ""
-    """The measurement, table or model that it comes from."""
+    """The measurement, table or model that the latency comes from."""
     judged: Literal["calibrated", "raw"] = "calibrated"
 
     @classmethod
@@ -88,7 +89,8 @@ class OtherRuntime(msgspec.Struct, frozen=True, kw_only=True):
     ci95_ms: tuple[float, float] | None = None
     accuracy: float | None = None
     agreement: float | None = None
-    """In the place of the accuracy for images without labels."""
+    """Share of images with the original network's class, instead of the accuracy, for images
+    without labels."""
 
     @property
     def score(self) -> float | None:
@@ -103,7 +105,7 @@ class LatencyModelSummary(msgspec.Struct, frozen=True, kw_only=True):
     """``table``: only adds up a published table; ``adapted``: from another device's model."""
     source: str
     made: str = ""
-    """When it was fitted, ISO 8601."""
+    """Time of the fit, ISO 8601."""
     blocks: int = 0
     """Number of blocks measured in isolation."""
     networks: int = 0

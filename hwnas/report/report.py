@@ -40,7 +40,8 @@ class Report(ReportData, frozen=True, kw_only=True):
         return decode(content, cls, str(path))
 
     def at(self, folder: Path) -> Self:
-        """Return the report with commands for the run in ``folder``, wherever it was made."""
+        """Return the report with commands for the run in ``folder``, even if the folder was
+        moved."""
         words = [shlex.split(command.line) for command in self.commands]
         before = next((line[2] for line in words if line[:2] == ["hwnas", "report"]), None)
         if before is None:
@@ -53,7 +54,8 @@ class Report(ReportData, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, commands=commands)
 
     def write(self, folder: Path) -> None:
-        """Write the renderings, then ``report.json``, each atomically: with it a run is over."""
+        """Write the renderings, then ``report.json``, each atomically: the latter marks a run as
+        finished."""
         self.render(folder)
         write_json(folder / "report.json", self)
 
@@ -112,7 +114,7 @@ class _Version(msgspec.Struct):
 
 
 def _moved(word: str, before: str, folder: Path) -> str:
-    """Return a word of a command with the run's folder in the place of the one ``before``."""
+    """Return a word of a command with the run's former folder replaced by the present one."""
     if word != before and not word.startswith(f"{before}/"):
         return word
     return str(folder / word.removeprefix(before).lstrip("/"))

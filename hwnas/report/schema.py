@@ -16,7 +16,8 @@ from hwnas.report.images import DataCard
 from hwnas.report.latency import Latency, LatencyModelSummary, OtherRuntime
 
 SCHEMA = 1
-"""Raised when a field changes its meaning or is removed; new fields do not raise it."""
+"""Version of the schema. It increases when a field changes its meaning or is removed; new fields do
+not change it."""
 
 Verdict = Literal["kept", "missed", "not measured"]
 
@@ -33,7 +34,7 @@ class ArtifactRow(msgspec.Struct, frozen=True, kw_only=True):
     """Largest difference of an output to PyTorch's, over the largest output of PyTorch."""
     accuracy: float | None = None
     agreement: float | None = None
-    """In its place for images without labels, see `Result.agreement`."""
+    """Agreement instead of the accuracy, for images without labels, see `Result.agreement`."""
 
     @property
     def score(self) -> float | None:
@@ -52,20 +53,21 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     budget_ms: float | None
     verdict: Verdict
     reason: str = ""
-    """Why this verdict: one sentence."""
+    """The reason for the verdict, in one sentence."""
     range_ms: tuple[float, float, float] | None = None
     """Smallest, median and largest latency in the search space, predicted."""
     architecture: ArchitectureSummary
     latency: Latency | None = None
     accuracy: Accuracy | None = None
     agreement: Accuracy | None = None
-    """In the place of the accuracy for images without labels: the share of them for which a network
-    gives the class that the original network gives."""
+    """Agreement instead of the accuracy, for images without labels: the share of images for which a
+    network predicts the original network's class."""
     other_runtimes: tuple[OtherRuntime, ...] = ()
     artifacts: tuple[ArtifactRow, ...] = ()
     """The delivered file comes first."""
     rounds: int = 0
-    """How often networks were exported and measured, and the latency model corrected."""
+    """Number of rounds in which networks were exported and measured, and the latency model
+    corrected."""
     candidates: tuple[CandidateRow, ...] = ()
     latency_model: LatencyModelSummary | None = None
     family: tuple[FamilyRow, ...] = ()
@@ -78,11 +80,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def score_name(self) -> str:
-        """What `score` is, in a word."""
+        """Name of `score`, for texts."""
         return "accuracy" if self.agreement is None else "agreement"
 
     def as_agreement(self) -> Result:
-        """Return the result of a run whose labels are the answers of the original network."""
+        """Return the result of a run whose labels are the predictions of the original network, with
+        agreements instead of accuracies."""
         replace = msgspec.structs.replace
         own = self.accuracy
         return replace(
@@ -141,11 +144,12 @@ class DatasetSummary(msgspec.Struct, frozen=True, kw_only=True):
     test: int
     input_shape: tuple[int, int, int]
     answers_of: str = ""
-    """Network whose answers take the place of labels; empty: the images have labels."""
+    """Network whose predictions replace the labels; empty if the images have labels."""
     group_by: str = ""
-    """Pattern or column of the groups of which none is in two splits; empty: none was given."""
+    """Pattern or column that defines groups of images that stay in one split; empty if none was
+    given."""
     card: DataCard | None = None
-    """None in reports of versions without it."""
+    """None in older reports."""
 
 
 class NextCommand(msgspec.Struct, frozen=True):
@@ -156,7 +160,7 @@ class NextCommand(msgspec.Struct, frozen=True):
 
 
 class ReportData(msgspec.Struct, frozen=True, kw_only=True):
-    """The results of a run, how certain they are, and how to repeat it."""
+    """The results of a run, their uncertainty, and the command that repeats it."""
 
     schema: int = SCHEMA
     command: str
@@ -167,9 +171,9 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     effort: str
     results: tuple[Result, ...]
     stages_s: dict[str, float] = {}
-    """Time on the wall of each step of the run."""
+    """Wall-clock time of each step of the run."""
     stages_cpu_s: dict[str, float] = {}
-    """Processor time of each step, of all cores and child processes."""
+    """CPU time of each step, over all cores and child processes."""
     environment: dict[str, str | int | float | None] = {}
     dataset: DatasetSummary | None = None
     search: tuple[SearchPoint, ...] = ()

@@ -1,4 +1,4 @@
-"""Frozen weights: what an architecture step leaves unchanged."""
+"""Freezes the weights during architecture steps."""
 
 from __future__ import annotations
 

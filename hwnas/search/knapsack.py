@@ -40,7 +40,7 @@ class CountLimit(NamedTuple):
     """An upper limit on a count in the network, e.g. on its skips."""
 
     counts: list[list[int]]
-    """``[P][K]``: what each candidate adds to the count."""
+    """Amount that each candidate adds to the count, ``[P][K]``."""
     max_count: int
 
 
@@ -54,8 +54,8 @@ def window_knapsack(
     """Return the choices of greatest total score with a latency in ``[low_ms, high_ms]``.
 
     ``scores[P][K]`` is a log-probability (or any additive score); -inf excludes a candidate. The
-    budget is never exceeded. The result is the optimum; where proving that takes more than
-    `MAX_NODES` steps, it is that of costs rounded to cells. If no network lies in the window, the
+    budget is never exceeded. The result is the optimum; if the proof takes more than `MAX_NODES`
+    steps, it is the optimum for costs rounded to cells. If no network lies in the window, the
     slowest below it is returned. Raises `BudgetError` if even the fastest network exceeds
     ``high_ms``, or if every network within it exceeds ``limit`` or has an excluded candidate.
     """
@@ -84,20 +84,22 @@ class _Row(NamedTuple):
     place: int
     """Number of the decision."""
     score: Array
-    """Whole numbers, so that sums are exact and equal scores stay equal."""
+    """Score of each candidate: whole numbers, so that sums are exact and equal scores stay
+    equal."""
     cost: Array
-    """In cells."""
+    """Cost of each candidate in cells."""
     cells: NDArray[np.int64]
     """Costs rounded to the nearest cell."""
     counts: NDArray[np.int64]
 
 
 class _Problem:
-    """Decisions, those first that costs hardly change, and upper bounds on the score of the rest.
+    """Decisions, ordered so that those on which costs have little effect come first, and upper
+    bounds on the score of the remaining decisions.
 
-    There are two bounds. That by cells is close where there are few decisions. That by a price per
-    cell, ``sum of max_k (score_k - price * cost_k) + price * (cells left)``, is close where there
-    are many, and the roundings of so many costs add up.
+    There are two bounds. The bound by cells is tight for few decisions. The bound by a price per
+    cell, ``sum of max_k (score_k - price * cost_k) + price * (cells left)``, is tight for many
+    decisions, where the rounding errors of the costs add up.
     """
 
     def __init__(
@@ -213,7 +215,7 @@ class _Problem:
         return row.score - self.price * row.cost
 
     def _loss(self, row: _Row) -> float:
-        """Return what the second best candidate of a decision loses under the price."""
+        """Return the loss of score of the second-best candidate of a decision under the price."""
         *_, second, best = sorted([-math.inf, -math.inf, *self._priced(row).tolist()])
         return best - second if best > -math.inf else math.inf
 
@@ -234,8 +236,11 @@ def _rows(
 
 
 def _price(rows: Sequence[_Row], low: float, high: float) -> float:
-    """Return the price per cell under which the best network of all costs as much as the window
-    allows; 0 if it does without a price. Negative where it would be too fast."""
+    """Return the price per cell at which the best network of all costs as much as the window
+    allows.
+
+    0 if the best network without a price fits; negative if it would be too fast.
+    """
     if not rows:
         return 0.0
     width = max(len(row.score) for row in rows)
@@ -262,7 +267,7 @@ def _price(rows: Sequence[_Row], low: float, high: float) -> float:
 
 
 def _sums_to_end(values: Sequence[float]) -> Array:
-    """Return the sum of ``values [P]`` from each place on, ``[P + 1]``."""
+    """Return the sums of ``values [P]`` from each index to the end, ``[P + 1]``."""
     return np.append(np.cumsum(np.array(values, np.float64)[::-1])[::-1], 0.0)
 
 

@@ -20,7 +20,7 @@ class SearchMetrics(msgspec.Struct, frozen=True, kw_only=True):
     multiplier: float | None = None
     """Weight of the latency in the objective."""
     skips: int | None = None
-    """Skips in the normal cell that would be derived now: the sign of a collapse."""
+    """Skips in the normal cell that would be derived now; many of them indicate a collapse."""
     reduction_skips: int | None = None
     eigenvalue: float | None = None
     """Dominant eigenvalue of the Hessian of the validation loss in the architecture parameters."""
@@ -29,7 +29,7 @@ class SearchMetrics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogLine(SearchMetrics, frozen=True, kw_only=True):
-    """One line of the log: the metrics of a step, and which step it is."""
+    """One line of the log: the number of a step and its metrics."""
 
     loss: float
     accuracy: float
@@ -41,7 +41,7 @@ class LogLine(SearchMetrics, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, metrics: SearchMetrics, **step: Any) -> Self:
-        """Return the line of a step; ``step`` are the fields that `SearchMetrics` has not."""
+        """Return the line of a step; ``step`` are the fields that `SearchMetrics` lacks."""
         return cls(**msgspec.structs.asdict(metrics), **step)
 
 
@@ -63,5 +63,5 @@ def append_log(path: Path, lines: Iterable[LogLine]) -> None:
 
 
 def truncate_log(path: Path, keep: Callable[[LogLine], bool]) -> None:
-    """Drop the lines of work that was cut off before its checkpoint."""
+    """Remove the lines of steps that were done after the last checkpoint."""
     write_log(path, filter(keep, read_log(path)))

@@ -76,7 +76,8 @@ def run_search(
 
 
 class _Search:
-    """A search: its batches, its place, and the steps between two lines of the log."""
+    """A search in progress: its batches, its position, and the steps between two lines of the
+    log."""
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class _Search:
         self.read_step = -1
         """Step of the last line."""
         self.unread = torch.zeros((), device=self.compute.device)
-        """Sum of the losses since then."""
+        """Sum of the losses since that step."""
 
     def run(self, files: SearchFiles | None, rounds: int, on_line: OnLine | None) -> None:
         self._resume(files)
@@ -155,8 +156,8 @@ class _Search:
     ) -> Iterator[LogLine]:
         """Do the weight steps before an architecture step, and that step.
 
-        Yields a line for the first weight step and the architecture step; on a GPU not for all,
-        because the host waits for what it reads.
+        Yields lines for the first weight step and the architecture step; on a GPU not for all of
+        them, because the host has to wait for the values.
         """
         left = self.batches.steps - self.step % self.batches.steps
         count = min(self.plan.weight_steps, left)
@@ -191,7 +192,7 @@ class _Search:
 
     @property
     def _reads(self) -> bool:
-        """Whether enough steps have passed since the last line; a CPU's numbers cost nothing."""
+        """Return whether enough steps have passed since the last line; on a CPU one is enough."""
         if self.compute.kind == "cpu":
             return True
         return self.read_step < 0 or self.step - self.read_step >= READ_STEPS

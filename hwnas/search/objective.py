@@ -39,10 +39,10 @@ def padded_costs(table: CostTable) -> tuple[Tensor, Tensor]:
 
 
 class Objective(Protocol):
-    """What a search optimises under a budget."""
+    """The objective of a search under a budget."""
 
     budget_ms: float
-    """May change while a search goes on."""
+    """The budget; it may change during a search."""
     multiplier: float
     """Current weight of the latency."""
 
@@ -53,7 +53,8 @@ class Objective(Protocol):
     def reward(self, accuracy: float, latency_ms: float) -> float:
         """Return the reward to ascend for one network.
 
-        ``accuracy`` is in 0..1, as a score in its place must be."""
+        ``accuracy`` is in 0..1, and so must be any other score.
+        """
         ...
 
     def update(self, latency_ms: float) -> None:
@@ -149,9 +150,9 @@ class Lagrangian(Linear):
     the weight of the latency is ``multiplier + damping * (latency / budget - 1)``, within the same
     limits, so that a distant budget doesn't fill Adam's second moments.
 
-    With these rates the multiplier reaches in about 30 steps what a task that prefers slow
-    candidates needs. With a rate of 0.1 and a damping of 3, 100 steps ended 13 % above a budget of
-    70 % of the slowest network.
+    With these rates the multiplier reaches in about 30 steps the value that a task which prefers
+    slow candidates needs. With a rate of 0.1 and a damping of 3, 100 steps ended 13 % above a
+    budget of 70 % of the slowest network.
     """
 
     def __init__(

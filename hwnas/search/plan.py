@@ -1,4 +1,4 @@
-"""What a search is given beside its strategy: how long it runs, and where its files are."""
+"""The plan of a search, its duration and learning rates, and the paths of its files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hwnas.training.images.augment import Augmentation
 from hwnas.training.plan import TrainingPlan
 
 JUDGING_IMAGES = 256
-"""Validation images on which ``evolution`` and ``nsga2`` judge a network while they search."""
+"""Validation images on which ``evolution`` and ``nsga2`` evaluate a network during the search."""
 JUDGING_SHARE = 3.0
-"""Images on which networks are judged, as a share of those on which the supernet is trained. A
-judgement is a third of a training step, so that both take the same time."""
+"""Images on which networks are judged, as a share of those on which the supernet is trained. An
+evaluation takes a third of the time of a training step, so both parts take the same time."""
 MIN_QUERIES, MAX_QUERIES = 80, 1000
 """Bounds of the number of judged networks (`tools.evaluate.blackbox.queries`)."""
 
@@ -27,11 +27,13 @@ class SearchPlan(msgspec.Struct, frozen=True):
     search_epochs: int = 4
     batch_size: int = 64
     warmup_learning_rate: float = 0.1
-    """Falls along a cosine to zero during the warm-up, after a rise over its first tenth."""
+    """Learning rate of the warm-up: it rises over the first tenth, then falls along a cosine to
+    zero."""
     warmup_rise: float = 0.1
     """Share of the warm-up in which its learning rate rises."""
     search_learning_rate: float = 0.025
-    """Falls along a cosine to ``last_rate`` of it during the search; later rounds keep that."""
+    """Learning rate of the search: it falls along a cosine to ``last_rate`` of itself, the rate of
+    later rounds."""
     last_rate: float = 0.1
     weight_steps: int = 2
     """Weight steps before each architecture step."""
@@ -40,7 +42,7 @@ class SearchPlan(msgspec.Struct, frozen=True):
     first_arch_epoch: int = 0
     """Epochs of the search that train weights only."""
     augmentation: Augmentation = Augmentation()
-    """Of training images; validation images are not augmented."""
+    """Augmentation of training images; validation images are not augmented."""
     accumulate: int = 1
     """Parts of a batch that are computed one after another, to fit the memory."""
     tuning: TrainingPlan = TrainingPlan()
@@ -60,8 +62,11 @@ class SearchPlan(msgspec.Struct, frozen=True):
         return self.warmup_epochs + self.search_epochs + (rounds - 1) * self.round_epochs
 
     def queries(self, images: int) -> int:
-        """Return how many networks ``evolution`` and ``nsga2`` judge for a choice of networks, with
-        so many training images. It depends on the plan alone, not on the machine. 0: no search."""
+        """Return the number of networks that ``evolution`` and ``nsga2`` evaluate to choose
+        networks, for a number of training images.
+
+        It depends on the plan alone, not on the machine; 0 without a search.
+        """
         if not self.trains_supernet:
             return 0
         judged = JUDGING_SHARE * self.epochs(1) * images / JUDGING_IMAGES
@@ -74,12 +79,12 @@ class SearchPlan(msgspec.Struct, frozen=True):
 
     @property
     def trains_supernet(self) -> bool:
-        """Whether there is a search; without, networks are drawn by their latency alone."""
+        """Whether there is a search; otherwise networks are drawn by their latency alone."""
         return self.epochs(1) > 0
 
 
 class SearchFiles(msgspec.Struct, frozen=True):
-    """Where a search keeps its state."""
+    """Paths of the state of a search."""
 
     checkpoint: Path
     log: Path

@@ -41,7 +41,7 @@ def load_strategy(name: str) -> type[Strategy]:
 
 
 def interface_problem(kind: Any) -> str:
-    """Return what a strategy class lacks, in one line; empty if nothing."""
+    """Return what a strategy class lacks, in one line; empty if it is complete."""
     traits = getattr(kind, "traits", None)
     if not isinstance(traits, StrategyTraits):
         return _missing(kind, "traits", "traits = StrategyTraits(...)")
@@ -70,8 +70,7 @@ def _missing(kind: Any, name: str, expected: str) -> str:
 def parse_options(name: str, values: Values) -> StrategyOptions:
     """Return a strategy's options from values or text, e.g. ``{"shrink": "false"}``.
 
-    Raises `UnknownName` for an option or a choice that there is not, `UsageError` for a value of
-    another type.
+    Raises `UnknownName` for an unknown option or choice, `UsageError` for a value of another type.
     """
     kind = load_strategy(name).Options
     fields = {field.name: field.type for field in struct_fields(kind)}
@@ -90,7 +89,7 @@ def parse_options(name: str, values: Values) -> StrategyOptions:
 
 
 def judges(name: str, options: Values) -> bool:
-    """Whether a strategy judges networks on its supernet under these options."""
+    """Return whether a strategy evaluates networks on its supernet under these options."""
     return load_strategy(name).traits.judges and parse_options(name, options).judges
 
 

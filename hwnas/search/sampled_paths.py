@@ -28,7 +28,7 @@ Paths = Supernet | CellPaths
 
 
 def check_sampled(space: SearchSpace) -> None:
-    """Raise `UsageError` for a space without cells whose decisions choose more than a block."""
+    """Raise `UsageError` for a space without cells whose decisions choose more than one block."""
     if not isinstance(space, CellSpace):
         check_paths(space)
 
@@ -82,10 +82,10 @@ def path_candidates(
     count: int,
     rng: np.random.Generator,
 ) -> list[Genotype]:
-    """Return up to ``count`` genotypes in the window, that of the greatest score first.
+    """Return up to ``count`` genotypes in the window, the one of the greatest score first.
 
     ``scores`` has a row for each decision. The two operations of a cell's node have different
-    sources; their order is the one that scores higher.
+    sources; they are in the order of the higher score.
     """
     if not isinstance(space, CellSpace):
         rows = [list(row) for row in scores]

@@ -1,7 +1,7 @@
 """The interface of a search strategy: its traits, its options, its methods.
 
 A strategy declares the properties that its callers depend on in `StrategyTraits`, and its own
-options as a struct. `hwnas.search.registry.load_strategy` checks that both are there.
+options as a struct. `hwnas.search.registry.load_strategy` checks both.
 """
 
 from __future__ import annotations
@@ -26,38 +26,43 @@ from hwnas.training.images.loader import Batch, Data
 
 
 class StrategyTraits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the callers of a strategy must know about it."""
+    """The properties of a strategy that its callers depend on."""
 
     parallel: bool = False
-    """Several ranks of ``torchrun`` may share each batch (`ParallelStrategy`)."""
+    """Whether several ranks of ``torchrun`` may share each batch (`ParallelStrategy`)."""
     own_loop: bool = False
-    """It runs its own loop, `OwnLoop.search`, instead of alternating steps."""
+    """Whether it runs its own loop, `OwnLoop.search`, instead of alternating steps."""
     judges: bool = False
-    """It judges networks with its trained supernet (`JudgingStrategy`)."""
+    """Whether it evaluates networks with its trained supernet (`JudgingStrategy`)."""
     uses_objective: bool = True
-    """Latency enters its loss or its reward by an objective (`hwnas.search.objective`)."""
+    """Whether latency enters its loss or its reward by an objective (`hwnas.search.objective`)."""
     warm_up_uses_costs: bool = False
-    """Its warm-up depends on costs, so that no search for another budget can start from it."""
+    """Whether its warm-up depends on costs, so that searches for other budgets cannot start from
+    it."""
     recalibrates: bool = True
-    """The batch norms of its networks belong to other networks, so that their statistics must be
-    taken again before a network is evaluated."""
+    """Whether the statistics of its batch norms belong to many networks, so that they must be
+    computed again before a network is evaluated."""
     weights_ignore_costs: bool = False
-    """Costs never enter the training of its supernet, which serves every budget as it is."""
+    """Whether the training of its supernet is independent of costs, so that one supernet serves
+    every budget."""
     step_macs: Callable[[Any], float] | None = None
-    """Gives the MACs of one step per image in a space, where a step runs more than one network."""
+    """Returns the MACs of one step per image in a space; ``None`` if a step runs one network."""
     total_steps: Callable[[SearchPlan, int], int] | None = None
-    """Gives the steps up to the end of a round, where they are not those of the epochs."""
+    """Returns the number of steps up to the end of a round; ``None`` if they are those of the
+    epochs."""
 
 
 class StrategyOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of the options of a strategy, with a default for each field."""
 
     without_effect: ClassVar[frozenset[str]] = frozenset()
-    """Options that change no result, so that they may differ when a run is resumed."""
+    """Names of options that do not change a result, so that they may differ when a run is
+    resumed."""
 
     @property
     def judges(self) -> bool:
-        """Whether a strategy with `StrategyTraits.judges` judges networks under these options."""
+        """Whether a strategy with `StrategyTraits.judges` evaluates networks under these
+        options."""
         return True
 
     def check(self) -> None:
@@ -94,22 +99,22 @@ class SearchContext(msgspec.Struct, frozen=True, kw_only=True):
     accumulate: int = 1
     """Parts of a batch that are computed one after another (`SearchPlan.accumulate`)."""
     gpus: tuple[str, ...] = ()
-    """GPUs of trainings in processes of their own, as CUDA_VISIBLE_DEVICES names them."""
+    """GPUs for trainings in separate processes, as in CUDA_VISIBLE_DEVICES."""
     data: str = ""
-    """The data set as `hwnas.data.datasets.load_dataset` takes it, for such trainings; empty: they
-    get its images in a file."""
+    """The data set as `hwnas.data.datasets.load_dataset` takes it, for trainings in separate
+    processes; empty: they get the images in a file."""
     group_by: str = ""
     """See `hwnas.data.photos.labelled.ReadingOptions`."""
     weights: Mapping[str, Tensor] | None = None
     """Weights of the network that the space is cut from (`hwnas.spaces.elastic`)."""
     slices: TrainedSlices = NO_SLICES
-    """Its blocks that were trained to be cut."""
+    """Blocks of that network that were trained to be cut."""
     options: msgspec.Struct | None = None
     """An instance of the strategy's `Options`; ``None``: its defaults."""
     warn: Callable[[str], None] = _ignore
     """Called with one line about a problem that does not stop the search."""
     stage: Callable[[str], AbstractContextManager[object]] = nullcontext
-    """Entered with the name of a part of the search whose time is kept by itself."""
+    """Entered with the name of a part of the search whose time is reported separately."""
 
     @property
     def table(self) -> CostTable:
@@ -122,7 +127,7 @@ class SearchContext(msgspec.Struct, frozen=True, kw_only=True):
         return self.costs
 
     def options_as(self, kind: type[T]) -> T:
-        """Return the options as the strategy declares them, its defaults if there are none."""
+        """Return the options as an instance of ``kind``; its defaults if there are none."""
         options = kind() if self.options is None else self.options
         if not isinstance(options, kind):
             raise UsageError(f"options are {type(options).__name__}; expected {kind.__name__}")
@@ -132,7 +137,7 @@ class SearchContext(msgspec.Struct, frozen=True, kw_only=True):
 class StepResult(NamedTuple):
     """Loss and accuracy of a step, scalars that are still on the device of the batch.
 
-    Reading them there is left to the loop, because the host waits for a GPU that is read.
+    The loop decides when to read them, because the host has to wait for values on a GPU.
     """
 
     loss: Tensor
@@ -140,7 +145,8 @@ class StepResult(NamedTuple):
 
 
 class Strategy(Protocol):
-    """A search algorithm. It sees batches and a table of costs, never a device."""
+    """A search algorithm. It uses batches and a table of costs, but no device and no latency
+    model."""
 
     traits: ClassVar[StrategyTraits]
     Options: ClassVar[type[msgspec.Struct]]
@@ -164,7 +170,7 @@ class Strategy(Protocol):
         ...
 
     def inherits(self, genotype: Genotype) -> bool:
-        """Whether the final training of a network starts from the weights that `network` gives."""
+        """Return whether the final training of a network starts from the weights of `network`."""
         ...
 
     def set_costs(self, costs: Any, budget_ms: float) -> None:
@@ -187,7 +193,8 @@ class SteppedStrategy(Strategy, Protocol):
     """Draws paths; the loop seeds it at the start of each epoch and of each weight step."""
 
     def begin_epoch(self, warm_up: bool) -> None:
-        """Prepare an epoch, before its first step; not called where a search resumes within it."""
+        """Prepare an epoch before its first step; not called if a search resumes within the
+        epoch."""
         ...
 
     def weight_step(self, batch: Batch, learning_rate: float) -> StepResult:
@@ -195,7 +202,8 @@ class SteppedStrategy(Strategy, Protocol):
         ...
 
     def architecture_step(self, batch: Batch) -> StepResult | None:
-        """Train the architecture parameters on a batch of validation data, if there are any."""
+        """Train the architecture parameters on a batch of validation data; ``None`` if there are
+        none."""
         ...
 
     def metrics(self) -> SearchMetrics:
@@ -203,14 +211,15 @@ class SteppedStrategy(Strategy, Protocol):
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return all that changes in a search, at any step: a search continues from it."""
+        """Return the complete state of the search at any step, from which it can continue."""
         ...
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
 
 
 class ParallelStrategy(SteppedStrategy, Protocol):
-    """With `StrategyTraits.parallel`: its steps are those of the batch that all ranks share."""
+    """A strategy with `StrategyTraits.parallel`: each step is one on the batch that all ranks
+    share."""
 
     costs: CostTable
 
@@ -219,10 +228,11 @@ class ParallelStrategy(SteppedStrategy, Protocol):
 
 
 class JudgingStrategy(SteppedStrategy, Protocol):
-    """With `StrategyTraits.judges`: its `candidates` judges many networks."""
+    """A strategy with `StrategyTraits.judges`: its `candidates` evaluates many networks."""
 
     def judge_on(self, valid: Data, plan: SearchPlan, images: int, seed: int) -> None:
-        """Judge networks by validation images from now on; called after the steps of each round.
+        """Set the validation images on which `candidates` evaluates networks; called after the
+        steps of each round.
 
         ``images`` is the number of training images, for `SearchPlan.queries`.
         """
@@ -230,7 +240,7 @@ class JudgingStrategy(SteppedStrategy, Protocol):
 
 
 class OwnLoop(Strategy, Protocol):
-    """With `StrategyTraits.own_loop`: e.g. a search that trains whole networks."""
+    """A strategy with `StrategyTraits.own_loop`, e.g. a search that trains whole networks."""
 
     def search(
         self,

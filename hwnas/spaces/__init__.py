@@ -1,1 +1,1 @@
-"""Search spaces: what may be chosen, and which blocks a choice means. Free of torch."""
+"""Search spaces: their decisions and candidates, and the blocks of each choice. Free of torch."""

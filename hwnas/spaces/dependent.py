@@ -1,4 +1,5 @@
-"""Spaces whose decisions depend on each other, so that a candidate has no cost of its own."""
+"""Spaces whose decisions depend on each other, so that the cost of a candidate depends on
+others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search spaces by name: of a plug-in, of a file that comes with hwnas, or of a TOML file."""
+"""Search spaces by name: from a plug-in, from a file that comes with hwnas, or from a TOML file."""
 
 from __future__ import annotations
 

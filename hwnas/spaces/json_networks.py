@@ -28,7 +28,7 @@ class DescribedNetwork(msgspec.Struct, frozen=True):
     name: str
     architecture: Architecture
     params: int
-    """As counted by the collection."""
+    """Number of parameters according to the collection."""
     macs: int
     device: str | None = None
     """Device for which the network was specialised."""
@@ -36,7 +36,7 @@ class DescribedNetwork(msgspec.Struct, frozen=True):
     published_ms: float | None = None
     """Latency on ``device`` as stated by the authors."""
     note10_table_ms: float | None = None
-    """Sum over the published block table of a Samsung Note10, where that covers the network."""
+    """Sum over the published block table of a Samsung Note10, if the table has all blocks."""
     top1: float | None = None
 
 

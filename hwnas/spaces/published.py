@@ -35,7 +35,7 @@ class PublishedNetwork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str
     """Repository, commit and path of the configuration."""
     figures: str
-    """Where accuracy and latencies are stated."""
+    """Source of accuracy and latencies."""
     input_shape: tuple[int, int, int]
     num_classes: int
     dropout: float

@@ -29,7 +29,7 @@ class Site(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """A network made without a search, to compare with."""
+    """A network that is made without a search, for comparison."""
 
     name: str
     """Name of its family and, as the last word, its width."""

@@ -1,4 +1,4 @@
-"""`hwnas specialize`: device, budget and data in; a measured model file and its report out."""
+"""`hwnas specialize`: from a device, a budget and data to a measured model file and its report."""
 
 from hwnas.callable_package import make_callable
 

@@ -13,16 +13,16 @@ from hwnas.report.images import ClassCount, DataCard, SampleImage
 SAMPLES = 24
 
 SAMPLE_PX = 64
-"""Longer side of a sample image: 24 of them take some 60 kB."""
+"""Longer side of a sample image: 24 of them take about 60 kB."""
 
 UNEQUAL = 1.5
-"""Ratio of the largest to the smallest class from which on classes are called unequal."""
+"""Ratio of the largest to the smallest class from which classes are called unbalanced."""
 
 FLAT_STD = 2 / 255
-"""Standard deviation of all pixels, of 1, below which images are hardly to be seen."""
+"""Standard deviation of all pixels, from 0 to 1, below which images show hardly any contrast."""
 
 FEW_TEST_IMAGES = 5
-"""Test images of a class below which its accuracy says little."""
+"""Number of test images of a class below which its accuracy is unreliable."""
 
 
 def data_card(dataset: Dataset) -> DataCard:
@@ -44,8 +44,8 @@ def data_card(dataset: Dataset) -> DataCard:
 
 
 def spoken_warnings(dataset: Dataset) -> tuple[str, ...]:
-    """Return what a user should know of the data before a run begins: unequal classes, test images
-    that are trained on, classes with hardly any test images."""
+    """Return the warnings about the data before a run begins: unbalanced classes, test images that
+    are also training images, classes with hardly any test images."""
     if dataset.answers_of:
         return tuple(_warnings(dataset, (), find_duplicates(dataset)))
     classes = _class_counts(dataset)
@@ -85,7 +85,7 @@ def _class_counts(dataset: Dataset) -> tuple[ClassCount, ...]:
 
 
 def _sizes(dataset: Dataset) -> str:
-    """Return the sizes of the originals in words."""
+    """Return the sizes of the originals as text."""
     if dataset.origin is None:
         return "x".join(map(str, dataset.input_shape[1:])) + " pixels"
     sizes = dataset.origin.sizes
@@ -159,7 +159,7 @@ def _warnings(
 
 
 def _samples(dataset: Dataset) -> list[SampleImage]:
-    """Return training images of as many classes as there are, in the order of the classes."""
+    """Return training images of as many classes as possible, in the order of the classes."""
     from PIL import Image
 
     labels = dataset.train.labels

@@ -34,7 +34,7 @@ def command_line(spec: RunSpec) -> str:
 
 
 def _named_data(data: str) -> str:
-    """Return the data as a user names them."""
+    """Return the data as the user named them."""
     from hwnas.data.photos.sources.answers import photos_of
 
     return photos_of(data)
@@ -43,8 +43,8 @@ def _named_data(data: str) -> str:
 def parse_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of `RunSpec` that a command line gives.
 
-    ``values`` are those of each option, ``None`` or ``()`` where it is not given. Paths are made
-    absolute, because a run may be resumed from another folder.
+    ``values`` are the values of the options, ``None`` or ``()`` for options that are not given.
+    Paths are made absolute, because a run may be resumed from another folder.
     """
     fields: dict[str, Any] = {}
     for option in OPTIONS:
@@ -68,13 +68,14 @@ def parse_fields(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _absolute(name: str) -> str:
-    """Return the absolute path of what exists and is no network's name, else ``name``."""
+    """Return the absolute path of an existing file that is no network's name, else ``name``."""
     exists = Path(name).exists() and not is_source(name)
     return str(Path(name).resolve()) if exists else name
 
 
 def _absolute_file(name: str) -> str:
-    """Return the absolute path of a file; a name stays one beside a folder called so."""
+    """Return the absolute path of a file; names are returned unchanged, even if a folder is called
+    so."""
     return str(Path(name).resolve()) if Path(name).is_file() else name
 
 
@@ -117,7 +118,7 @@ def check_resumed(folder: Path, before: RunSpec, now: RunSpec) -> None:
 
 
 def _same_result(strategy: str, old: dict[str, Scalar], new: dict[str, Scalar]) -> bool:
-    """Whether options of a strategy differ only where that changes no result."""
+    """Return whether options of a strategy differ only in those that do not change a result."""
     from hwnas.search.registry import parse_options
 
     changed = {key for key in {*old, *new} if old.get(key) != new.get(key)}

@@ -1,4 +1,4 @@
-"""What the steps of an open run work with, and the networks that they pass on."""
+"""The context of the steps of an open run, and the networks that the steps pass on."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from hwnas.training.plan import TrainingPlan
 Shape = tuple[int, int, int]
 
 MIN_BUDGET_USE = 0.85
-"""Share of the budget below which a network wastes it."""
+"""Share of the budget below which a network wastes the budget."""
 
 
 class RunContext(NamedTuple):
-    """An open run (`setup.resolve.open_run`): everything that is known before its search."""
+    """An open run (`setup.resolve.open_run`): everything that is determined before its search."""
 
     spec: RunSpec
     folder: RunFolder
@@ -48,17 +48,17 @@ class RunContext(NamedTuple):
     search_plan: SearchPlan
     training_plan: TrainingPlan
     compute: Compute
-    """Where the supernet and its children are trained."""
+    """Device and precision of the trainings."""
     console: Console
     tracking: Tracking
     load_at: Callable[[Shape], Dataset]
     """Load the data set with images of another shape ``(C, H, W)``."""
     weights: Mapping[str, Tensor] | None = None
-    """Weights of the network that the space is cut from; ``None``: there is none."""
+    """Weights of the network that the space is cut from; ``None`` for other spaces."""
     slices: TrainedSlices = NO_SLICES
     """The blocks of that network that were trained to be cut."""
     siblings: tuple[PretrainedNetwork, ...] = ()
-    """Other trained networks for the same images and classes, which are tuned as they are."""
+    """Other trained networks for the same images and classes, which are tuned without cuts."""
 
     def dataset_at(self, input_shape: Shape) -> Dataset:
         """Return the data set with images of the shape that a network takes."""
@@ -73,7 +73,7 @@ class RunContext(NamedTuple):
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A network that may be trained, and what is known about it before."""
+    """A network that may be trained, with its figures before the training."""
 
     name: str
     origin: Origin
@@ -82,25 +82,25 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     predicted_std_ms: float | None = None
     """Standard deviation of a measurement around the prediction."""
     supernet_accuracy: float | None = None
-    """On validation images, with the supernet's weights and recalibrated statistics."""
+    """Accuracy on validation images, with the supernet's weights and recalibrated statistics."""
     divergence: float | None = None
-    """Of the answers of a network that is cut from a trained one from that one's, before it is
-    trained (`hwnas.search.elastic.divergence`)."""
+    """Divergence of the predictions of a cut network from those of the trained network, before
+    training (`hwnas.search.elastic.divergence`)."""
     inherits: bool = False
     """Whether its training starts from weights in the run folder."""
     measured_kind: Kind = "measured"
     measured_ms: float | None = None
-    """With inherited or fresh weights; the trained file is measured again."""
+    """Latency with inherited or fresh weights; the trained file is measured again."""
     measured_high_ms: float | None = None
     """Upper end of the median's 95 % interval."""
 
     @property
     def may_be_delivered(self) -> bool:
-        """Whether it may be the result; the others are baselines to compare with."""
+        """Whether it may be delivered; other candidates are only baselines."""
         return self.origin in ("search", "resolution", "sibling")
 
     @property
     def latency_ms(self) -> float:
-        """Measured where it can be, else predicted; infinite if it is not known."""
+        """The measured latency, else the predicted one; infinite if neither is known."""
         latency_ms = self.predicted_ms if self.measured_ms is None else self.measured_ms
         return float("inf") if latency_ms is None else latency_ms

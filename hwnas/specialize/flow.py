@@ -1,4 +1,4 @@
-"""`hwnas specialize`: device, budget and data in; a measured model file and its report out."""
+"""`hwnas specialize`: from a device, a budget and data to a measured model file and its report."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def specialize(
     """Find, train, compile and measure a network for each target and latency budget.
 
     Several targets or budgets share one supernet, and each has a result. Several precisions,
-    resolutions or widths are searched separately, and the best file is delivered. A generous
-    budget in ms widens the space, unless a width is given. Every step leaves its result in
-    ``folder`` and is not repeated when the run is resumed. ``dataset`` takes the place of
-    ``spec.data``, and ``profiles`` that of the targets of their names. ``tracker`` gets the course
-    of the search and of the trainings, and is closed.
-    Raises `HwnasError`s; a budget that no trained network keeps is a verdict in the report.
+    resolutions or widths are searched separately, and the best file is delivered. A generous budget
+    in ms widens the space, unless a width is given. Every step leaves its result in ``folder`` and
+    is not repeated when the run is resumed. ``dataset`` replaces ``spec.data``, and ``profiles``
+    replace the targets of the same names. ``tracker`` receives the metrics of the search and of the
+    trainings, and is closed. Raises `HwnasError`; a budget that no trained network keeps is a
+    verdict in the report.
     """
     spec = with_files(check_types(spec), folder, dataset, profiles)
     spec = with_answers(started(spec, folder, console), folder, console)
@@ -114,7 +114,7 @@ def _steps(run: RunContext) -> Report:
 
 
 def plan(spec: RunSpec, console: Console) -> PlanReport:
-    """Return what a run would do and which latencies it can reach; trains nothing."""
+    """Return the plan of a run and the latencies that it can reach; nothing is trained."""
     with Resources(console) as resources:
         spec = with_answers(started(check_types(spec), None, console), None, console)
         resources.budgets = sharing(scenarios(spec, Path()))
@@ -122,7 +122,7 @@ def plan(spec: RunSpec, console: Console) -> PlanReport:
 
 
 def _resolved(spec: RunSpec, resources: Resources) -> list[ResolvedRun]:
-    """Look up what each run of a sweep names."""
+    """Yield each run of a sweep with its device, data and space looked up."""
     return [
         resolve(variant.spec, resources)
         for scenario in scenarios(spec, Path())

@@ -38,17 +38,18 @@ class RunOption(NamedTuple):
 
     field: str
     flag: str
-    """For a switch, the flags of ``True`` and of ``False`` where there is one: ``--a/--no-a``."""
+    """The option's name; for a switch the flags of ``True`` and, if it has one, of ``False``:
+    ``--a/--no-a``."""
     group: str
     help: str
     default: str = ""
-    """What happens without the option."""
+    """Text for the help: the value without the option."""
     metavar: str = ""
     """Placeholder of the value, with its unit; empty for a switch or a choice."""
     expected: str = ""
-    """What a value must be, for the error message."""
+    """Text for the error message: the expected form of a value."""
     parse: Callable[[Any], Any] = str
-    """Return the value of the field, ``None`` for text that has none."""
+    """Return the value of the field; ``None`` for an invalid text."""
     format: Callable[[Any], Any] = str
     """Return the text from which ``parse`` reads the same value."""
     choices: tuple[str, ...] = ()
@@ -60,7 +61,7 @@ class RunOption(NamedTuple):
         return not self.metavar and not self.choices
 
     def words(self, value: Any) -> list[str]:
-        """Return what gives the field this value on a command line."""
+        """Return the arguments of a command line that give the field this value."""
         if self.switch:
             on, _, off = self.flag.partition("/")
             return [flag for flag in (on if value else off,) if flag]

@@ -1,4 +1,4 @@
-"""How fast a training or a search is, and how its networks do, as text."""
+"""Speed of a training or a search, and the state of its networks, as text."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hwnas.specialize.context import Candidate
 from hwnas.training.compute import Compute
 
 SHOWN_NETWORKS = 6
-"""Networks that are shown while a run goes."""
+"""Number of networks that are shown during a run."""
 
 MUCH_WAITING = 0.2
-"""Share of the time from which on the remedy for waiting is named."""
+"""Share of the time spent waiting for images from which a remedy is named."""
 
 
 class Speed(Protocol):
-    """What the logs of trainings and of searches have in common."""
+    """The fields that the logs of trainings and of searches have in common."""
 
     @property
     def images_per_s(self) -> float: ...
@@ -40,7 +40,7 @@ class _Combined(NamedTuple):
 
 
 def combined(speeds: Sequence[Speed]) -> Speed:
-    """Return the speed of trainings that run side by side, each in a process of its own."""
+    """Return the combined speed of trainings in parallel processes."""
     return _Combined(
         sum(speed.images_per_s for speed in speeds),
         sum(speed.waiting for speed in speeds) / len(speeds),
@@ -64,8 +64,8 @@ def standings(
 ) -> list[Standing]:
     """Return the best networks that may be delivered: those within the budget come first.
 
-    ``scores`` are texts by the digests of the architectures; without, it is the supernet's accuracy
-    by which networks are chosen for training.
+    ``scores`` are texts by the digests of the architectures; without them networks are ordered by
+    the supernet's accuracy.
     """
     searched = [each for each in candidates if each.may_be_delivered]
     ordered = sorted(
@@ -88,10 +88,10 @@ def _standing(each: Candidate, budget_ms: float, scores: Mapping[str, str] | Non
 
 
 class WaitingRemedy:
-    """Prints, once, what shortens the waiting for images if it is long."""
+    """Prints once how to shorten the waiting for images, if it is long."""
 
     def __init__(self, images: object, data: str, say: Callable[[str], None]) -> None:
-        """``images`` are those of a data set that is called ``data`` on the command line."""
+        """``images`` are those of the data set ``data``, its name on the command line."""
         self._images, self._data, self._say = images, data, say
         self._printed = False
 

@@ -31,9 +31,10 @@ from hwnas.specialize.spec import RunSpec, Stated, encode_spec, has_whole_spec, 
 
 QUIET = QuietConsole()
 FORMAT = 1
-"""Of run folders; a run of another format can't be resumed."""
+"""Version of the format of run folders; a run of another format cannot be resumed."""
 CLEANED = "cleaned.json"
-"""In a folder whose checkpoints were deleted (`hwnas.specialize.housekeeping.cleaning`)."""
+"""Marker file of a folder whose checkpoints were deleted
+(`hwnas.specialize.housekeeping.cleaning`)."""
 PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "ai-edge-litert")
 
 
@@ -56,11 +57,11 @@ class StageTime(msgspec.Struct, frozen=True):
     stage: str
     seconds: float
     cpu_s: float = 0.0
-    """Processor time of this process and of the child processes that have ended, all cores."""
+    """CPU time of this process and of its finished child processes, over all cores."""
 
 
 class Clocks(NamedTuple):
-    """Time on the wall, and of the processors."""
+    """Wall-clock time and CPU time."""
 
     seconds: float
     cpu_s: float
@@ -73,7 +74,7 @@ class Clocks(NamedTuple):
 
 
 def clocks() -> Clocks:
-    """Return the time now; the processors' is that of this process and its ended children."""
+    """Return the present times; the CPU time is that of this process and its finished children."""
     times = os.times()
     cpu_s = times.user + times.system + times.children_user + times.children_system
     return Clocks(time.perf_counter(), cpu_s)
@@ -99,9 +100,9 @@ class RunFolder:
     ) -> Self:
         """Make a run folder, or open the one that exists, and lock it.
 
-        What is damaged in it is set right (`hwnas.recovery`), and ``say`` names it. Raises
-        `UsageError` if it holds another run, is in use or was made by a version whose folders are
-        different, `WriteError` if it can't be written.
+        Damaged files are repaired (`hwnas.recovery`), and ``say`` names them. Raises `UsageError`
+        if the folder holds another run, is in use or has another format, `WriteError` if it cannot
+        be written.
         """
         if is_run(path) and not resume:
             raise UsageError(
@@ -155,9 +156,9 @@ class RunFolder:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time spent in the body to the stage's, also when an error ends it.
+        """Add the time of the body to that of the stage, also when an error ends it.
 
-        The time of a stage within another one counts for the inner one only.
+        The time of a stage within another stage counts only for the inner one.
         """
         start, before = clocks(), self._inner
         self._inner = Clocks(0.0, 0.0)
@@ -198,8 +199,8 @@ def default_folder(targets: Sequence[str], resume: bool) -> Path:
 def _begun_spec(path: Path, spec: RunSpec, say: Callable[[str], None]) -> RunSpec:
     """Return the specification with which the run in a folder was begun, or ``spec`` if none was.
 
-    Raises `UsageError` if the run can't be continued with ``spec``; ``say`` names a
-    ``config.toml`` that is not as it was written.
+    Raises `UsageError` if the run can't be continued with ``spec``; ``say`` names a ``config.toml``
+    that was damaged or edited.
     """
     config, manifest = path / "config.toml", path / "manifest.json"
     if not config.exists() and not manifest.exists():
@@ -220,7 +221,7 @@ def _is_stated(manifest: Path) -> bool:
 
 
 class _Maker(msgspec.Struct, frozen=True):
-    """What ``manifest.json`` says of the program that made a run folder."""
+    """The fields of ``manifest.json`` on the program that made a run folder."""
 
     hwnas: str
     format: int = FORMAT

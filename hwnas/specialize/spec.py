@@ -1,4 +1,4 @@
-"""The specification of a run: what a user asks of `hwnas specialize`, as one typed value.
+"""The specification of a run: the options of `hwnas specialize` as one typed value.
 
 It is parsed once, from a command line (`hwnas.specialize.options`) or from Python values. The run's
 folder stores it as ``config.toml``, which ends in a hash, and in ``manifest.json``.
@@ -46,7 +46,7 @@ SCRATCH = "scratch"
 
 
 class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Devices, budgets and data to specialise for, and how: ``config.toml``.
+    """The devices, budgets, data and settings of a run: ``config.toml``.
 
     Several targets or budgets give one network each; of several precisions, resolutions or widths
     the best network is delivered.
@@ -57,12 +57,12 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     data: str = "fashion-mnist-6k"
     """A data set as `hwnas.data.datasets.load_dataset` takes it."""
     budgets: tuple[Budget, ...] = ()
-    """Empty: the latency of the space's default network."""
+    """Latency budgets; empty: the latency of the space's default network."""
     pretrained: str = ""
     """Trained network to cut (`hwnas.pretrained`), or `SCRATCH`; empty: photos start from one that
     is on this machine (`setup.start.default`)."""
     siblings: tuple[str, ...] = ()
-    """Other trained networks, tuned as they are and delivered where they are better."""
+    """Other trained networks, which are tuned without cuts and delivered if they are better."""
     space: str = "mobile"
     strategy: str = "proxyless"
     strategy_options: dict[str, Scalar] = {}
@@ -75,11 +75,11 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     width_mults: tuple[Positive, ...] = ()
     """Factors of all widths of the space; empty: 1, or the width that `setup.scale.width` finds."""
     calibration: Calibration | None = None
-    """How the ranges of int8 files are measured; ``None``: as the format's recipe does."""
+    """Calibration of the ranges of int8 files; ``None``: that of the format's recipe."""
     max_drop: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.02
-    """Validation accuracy, as a share of 1, that int8 may lose before more is done about it."""
+    """Validation accuracy, as a share of 1, that int8 may lose before the network is fine-tuned."""
     tune_epochs: Annotated[int, msgspec.Meta(ge=0)] = 2
-    """Epochs of fine-tuning where int8 loses more; 0: layers stay in float32 at once."""
+    """Epochs of that fine-tuning; 0: sensitive layers stay in float32 instead."""
     pixels: bool = False
     """Whether the files take pixels from 0 to 255 and normalise them themselves."""
     effort: EffortName = "quick"
@@ -110,7 +110,7 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     @property
     def starts_trained(self) -> bool:
-        """Whether a trained network is named that is cut."""
+        """Whether the run cuts a trained network that the user names."""
         return self.pretrained not in ("", SCRATCH)
 
     @property

@@ -1,6 +1,6 @@
 """Lists the phones attached to the adb server, and the GPUs that nvidia-smi reports.
 
-Nothing is started for that: without a running adb server no phone is listed.
+It starts no program: without a running adb server no phone is listed.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def attached_gpus() -> list[NvidiaGpu]:
 
 
 def cuda_number(gpu: NvidiaGpu) -> int | None:
-    """Return CUDA's number of a GPU, as profiles have it; ``None`` if CUDA does not see it.
+    """Return CUDA's number of a GPU, which profiles state; ``None`` if CUDA does not see the GPU.
 
     It differs from nvidia-smi's if ``CUDA_VISIBLE_DEVICES`` or ``CUDA_DEVICE_ORDER`` is set.
     """

@@ -8,7 +8,7 @@ State = Literal["ok", "note", "warning", "failed"]
 
 
 class Check(NamedTuple):
-    """A finding about this machine or a device."""
+    """One check of this machine or of a device, with its outcome."""
 
     name: str
     state: State

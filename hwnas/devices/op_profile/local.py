@@ -32,11 +32,12 @@ class OperatorRows(msgspec.Struct, frozen=True):
 
 
 class OperatorTime(msgspec.Struct, frozen=True):
-    """One operator of the runtime's own graph, that is after its fusions."""
+    """One operator of the runtime's own graph, after its fusions."""
 
     name: str
     kind: str
-    """As the runtime calls it, e.g. ``FusedConv`` or ``Convolution (NHWC, F32) GEMM``."""
+    """The runtime's name for the operator, e.g. ``FusedConv`` or ``Convolution (NHWC, F32)
+    GEMM``."""
     median_ms: float
     share: float
     """Part of the sum over all operators, 0 to 1."""

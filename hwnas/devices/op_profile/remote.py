@@ -20,7 +20,7 @@ from hwnas.devices.worker.profilers.profile import PROFILED_RUNS, WARMUP_RUNS, m
 from hwnas.errors import DeviceError, InvalidFile
 
 MAX_OUTPUT_BYTES = 2**27
-"""Every run names every operator."""
+"""Limit of a profiler's output, which names every operator in every run."""
 
 
 class NativeRun(msgspec.Struct, frozen=True):

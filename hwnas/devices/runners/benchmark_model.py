@@ -1,4 +1,4 @@
-"""Runs TFLite's own ``benchmark_model`` on a device and parses its output.
+"""Runs TFLite's ``benchmark_model`` on a device and parses its output.
 
 It prints statistics only, no samples. So in each round it runs once on the reference and once on
 the model, and gives the median of each (the average where the build prints no median). All output
@@ -84,7 +84,7 @@ class BenchmarkOutput(msgspec.Struct, frozen=True):
     first_us: float | None
     delegations: tuple[Delegation, ...]
     refused: bool
-    """Whether the requested delegate takes no node of the graph."""
+    """Whether the requested delegate supports no node of the graph."""
     operators: tuple[BenchmarkOperator, ...]
     errors: tuple[str, ...]
 
@@ -214,7 +214,7 @@ def run_benchmark_model(
 
 
 def undelegated(output: BenchmarkOutput, flags: Sequence[str]) -> str | None:
-    """Return why the latency is not that of the delegate that ``flags`` request, or ``None``."""
+    """Return why the delegate that ``flags`` request did not compute the model, or ``None``."""
     if not any(flag.startswith(_DELEGATE_FLAGS) for flag in flags):
         return None
     delegated = any(d.nodes > 0 and "XNNPack" not in d.name for d in output.delegations)

@@ -23,7 +23,8 @@ from hwnas.files import home
 WORKER = Path(__file__).parents[1] / "worker" / "launch.py"
 
 MAX_SILENCE_S = 120.0
-"""A worker writes a line at each visit to a model; one that is silent for longer hangs."""
+"""A worker writes a line at each visit to a model; one that is silent for longer is considered
+hung."""
 
 
 class LocalHost:
@@ -45,7 +46,7 @@ class LocalHost:
     def cores(self, threads: int) -> list[int] | None:
         """Return the last ``threads`` of the cores this process may use.
 
-        Not the first: most systems serve interrupts and their own work there.
+        The first cores are avoided, since most systems serve interrupts and their own work there.
         """
         if not hasattr(os, "sched_getaffinity"):
             return None

@@ -1,4 +1,4 @@
-"""Peak memory of a model file: of a fresh process that runs it, minus an empty one's."""
+"""Peak memory of a model file: that of a process that runs it, less that of an empty process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The programs that measure on a device and the files that they measure, pushed there."""
+"""Pushes measuring programs, and the files that they measure, to a device."""
 
 from __future__ import annotations
 

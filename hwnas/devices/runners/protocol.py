@@ -1,6 +1,6 @@
-"""What a runner sends to a worker process, and what comes back; see `hwnas.devices.worker.main`.
+"""The messages between a runner and a worker process; see `hwnas.devices.worker.main`.
 
-Output of a device is data: every message is decoded into these types or refused.
+Output of a device is untrusted data: every message is decoded into these types or refused.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ModelResult(msgspec.Struct, frozen=True):
     rounds: tuple[Round, ...]
     batch: int | None = None
     inputs: tuple[InputShape, ...] = ()
-    """Names and shapes, with the batch, of what was computed on."""
+    """Names and shapes of the inputs, with the batch."""
     load_ms: float | None = None
     first_run_ms: float | None = None
     runtime_version: str = ""
@@ -158,7 +158,7 @@ def read_result(
 
 
 def decode_message(line: bytes) -> dict[str, Any] | None:
-    """Return a line as a message, ``None`` where it is not one."""
+    """Return the message in a line; ``None`` if the line is no message."""
     try:
         return msgspec.json.decode(line, type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError):

@@ -1,6 +1,6 @@
 """Worker processes on a phone or another computer, reached by a transport.
 
-What runs there is `hwnas.devices.worker.main` (computers), the native runner of ``export/kits/``
+The program there is `hwnas.devices.worker.main` (computers), the native runner of ``export/kits/``
 (phones) or the user's own ``benchmark_model``.
 """
 
@@ -31,7 +31,7 @@ from hwnas.devices.transports.transport import (
 from hwnas.errors import DeviceError, UsageError
 
 MAX_SILENCE_S = 180.0
-"""A worker there reports its progress; one that is silent for longer hangs."""
+"""A worker there reports its progress; one that is silent for longer is considered hung."""
 
 
 class RemoteHost:
@@ -88,7 +88,7 @@ class RemoteHost:
             )
 
     def wait_idle(self, spec: MeasureSpec) -> None:
-        """Nothing is waited for on another machine."""
+        """Return at once: only this machine is waited for."""
 
     def run(self, request: WorkerRequest, progress: Progress | None) -> object:
         paths = [push_model(self.transport, Path(model.path)) for model in request.models]

@@ -15,7 +15,7 @@ MAX_MODELS = 16
 
 
 def per_process_spec(spec: MeasureSpec) -> MeasureSpec:
-    """Return the share of a measurement that each process does."""
+    """Return the settings of each process: its share of the rounds and of the time."""
     return msgspec.structs.replace(
         spec,
         min_rounds=ceil(spec.min_rounds / spec.processes),

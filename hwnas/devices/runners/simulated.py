@@ -32,7 +32,7 @@ from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.measurement.round import Round
 
 SPEED_FIELDS = ("call_ms", "op_ms", "macs_per_ms", "depthwise_macs_per_ms", "noise")
-"""Fields of `Simulation` that identify the device; the others are faults and its pace."""
+"""Fields of `Simulation` that identify the device; the others simulate faults and waiting times."""
 
 
 class SimulatedOperator(NamedTuple):

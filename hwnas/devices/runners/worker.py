@@ -35,11 +35,11 @@ from hwnas.measurement.disturbance import Disturbed, disturbed_line, settle
 from hwnas.measurement.measurement import Environment, Measurement, Program, local_time
 
 MAX_TRIES = 4
-"""Times a worker process is started, where the device was lost and came back."""
+"""Most starts of a worker process whose device was lost and came back."""
 
 
 MAX_PROGRAMS = 3
-"""Other programs that an environment names."""
+"""Most other programs that an `Environment` lists."""
 
 
 class HostFacts(NamedTuple):
@@ -51,7 +51,7 @@ class HostFacts(NamedTuple):
 
 
 class WorkerHost(Protocol):
-    """Where worker processes run: this machine, or a device that a transport leads to."""
+    """Where worker processes run: this machine, or a device behind a transport."""
 
     can_be_lost: bool
     """Whether the results of single processes are spooled, as the connection may break."""
@@ -94,7 +94,7 @@ class WorkerRun(NamedTuple):
 
     process: int
     indices: list[int]
-    """Places of its models among the measured files."""
+    """Indices of its models among the measured files."""
     result: WorkerResult
 
 
@@ -189,7 +189,7 @@ class WorkerRunner(Generic[Host]):
         )
 
     def _numbered(self, model: ModelResult, process: int) -> ModelResult:
-        """Return a result whose rounds know their process and its threads."""
+        """Return a result whose rounds state their process and its threads."""
         threads = self.profile.measure.threads
         rounds = tuple(
             msgspec.structs.replace(round, process=process, threads=threads)
@@ -200,7 +200,7 @@ class WorkerRunner(Generic[Host]):
     def _settled(self, measurements: Sequence[Measurement]) -> list[Measurement]:
         """Return the measurements with the calls that count. Raises `Disturbed`.
 
-        Emulated latencies say nothing of a device, with or without disturbances.
+        Disturbances do not matter for emulated latencies, which are not those of a real device.
         """
         if self.profile.emulated:
             return list(measurements)
@@ -300,7 +300,7 @@ class WorkerRunner(Generic[Host]):
 
 
 def busiest_programs(conditions: Sequence[WorkerConditions]) -> tuple[Program, ...]:
-    """Return the busiest programs of all processes of a measurement, each once."""
+    """Return the busiest other programs during all processes of a measurement, each once."""
     by_pid: dict[int, Program] = {}
     for program in (program for each in conditions for program in each.programs):
         before = by_pid.get(program.pid)

@@ -1,6 +1,6 @@
 """The client programs of transports: this machine's shell, ``adb`` and ``ssh``.
 
-They are the system's own, so that the user's keys, configuration and adb server apply.
+The system's programs are used, so that the user's keys, configuration and adb server apply.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class LocalConnection:
     """A shell of this machine."""
 
     def connect(self) -> None:
-        """Always there."""
+        """Return at once: the shell is always there."""
 
     def argv(self, script: str) -> list[str]:
         return ["sh", "-c", script]
@@ -32,7 +32,7 @@ class LocalConnection:
         return ""
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Nothing to do: nothing stays open."""
 
 
 class AdbConnection:

@@ -186,7 +186,7 @@ class Transport:
         """Copy a file to the device unless it has it already; returns its path there.
 
         The path consists of the content's SHA-256 and ``name`` (letters, digits, ``._-``), so no
-        foreign file name reaches the device.
+        user's file name reaches the device's shell.
         """
         try:
             data = local.read_bytes()
@@ -259,7 +259,7 @@ class Transport:
         )
 
     def alive(self) -> bool:
-        """Whether the device answers now."""
+        """Return whether the device answers now."""
         try:
             return self.run(["true"], limit_s=5).status == 0
         except DeviceError:

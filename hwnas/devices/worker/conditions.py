@@ -1,4 +1,4 @@
-"""Hardware of the measuring machine, and what disturbs it; standard library only."""
+"""Hardware and state of the measuring machine; standard library only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def machine() -> dict[str, Any]:
 
 
 def conditions() -> dict[str, Any]:
-    """Read what disturbs a measurement; ``None`` for values this system does not report."""
+    """Read the conditions of a measurement; ``None`` for values that this system does not
+    report."""
     core = min(allowed_cores(), default=0)
     folder = f"/sys/devices/system/cpu/cpu{core}/cpufreq"
     clock_khz = _number(f"{folder}/scaling_cur_freq")
@@ -36,7 +37,7 @@ def conditions() -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the conditions of a measurement from those at its start and its end."""
+    """Return the conditions during a measurement from those at its start and its end."""
     steal = None
     if before["steal_s"] is not None and after["steal_s"] is not None:
         steal = round(after["steal_s"] - before["steal_s"], 3)
@@ -73,9 +74,9 @@ def _above_quota(threads: int) -> tuple[str, str] | None:
 
 
 def cpu_quota(root: str = "/") -> float | None:
-    """Return the cores' time that control groups allow this process, None without a limit.
+    """Return the number of cores that control groups allow this process, None without a limit.
 
-    It is the least of the process's own group and those above it, of either version.
+    It is the least over the process's own group and those above it, of either version.
     """
     quotas: list[float] = []
     for line in _read(f"{root}/proc/self/cgroup").splitlines():

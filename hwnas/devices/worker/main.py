@@ -99,7 +99,7 @@ def _send(channel: TextIO, message: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    """Serve one request; whatever a runtime prints on stdout goes to stderr."""
+    """Serve one request. Output of a runtime on stdout is redirected to stderr."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:

@@ -27,7 +27,7 @@ class InputTensor(NamedTuple):
     shape: tuple[int | str, ...]
     """With the batch; a text is the name of a free axis, ``?`` if it has none."""
     dtype: str
-    """Name of the type in numpy; values of an 8-bit type with a scale are real numbers."""
+    """numpy's name of the type; ``float32`` for 8-bit types with a scale."""
 
 
 class Model(Protocol):
@@ -65,7 +65,7 @@ class GpuModel(Protocol):
     """A `Model` on a GPU: its ``run`` is a `GpuRun`, and transfers are timed separately."""
 
     def check(self) -> None:
-        """Raise `BadModel` or RuntimeError if a part of it does not run on the GPU."""
+        """Raise `BadModel` or RuntimeError if a part of the model does not run on the GPU."""
         ...
 
     def gpu_execution(self) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Times models in rounds: each next to the reference, in shuffled order, until it is steady.
 
-Only rounds with undisturbed calls of both (`samples.Samples`) make a model steady, so where other
-programs compute it takes more rounds, up to ``max_s``. It gives up where hardly any is undisturbed.
+Only rounds with undisturbed calls of both (`samples.Samples`) count towards steadiness, so a
+measurement beside other programs takes more rounds, up to ``max_s``. It gives up if hardly any
+round is undisturbed.
 
 A visit to a model is a burst of ``runs`` timed calls between two half-bursts of the reference. Of
 four orders, this one had the smallest spread of ratios from round to round in three of four trials
@@ -27,11 +28,11 @@ from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.devices.worker.samples import Samples, Timer
 
 LARGER_FROM = 3.0
-"""A model that takes more than so many times as long as a reference has a larger one."""
+"""Ratio to a reference's latency above which a model is timed beside a larger reference."""
 HOPELESS_ROUNDS = 3
 """Multiple of ``min_rounds`` after which a model with hardly an undisturbed round is given up."""
 HOPELESS_SHARE = 0.1
-"""Share of rounds that must be undisturbed then."""
+"""Share of rounds that must be undisturbed by then."""
 
 
 class Visit:
@@ -87,7 +88,7 @@ class TimedModel:
             self.model.check()
         self.rounds: list[Visit] = []
         self.beside: TimedModel | None = None
-        """A larger reference, of about this model's size."""
+        """A larger reference of about this model's latency, if it is slow."""
 
     def result(self) -> dict[str, Any]:
         """Return the fields of `hwnas.devices.runners.protocol.ModelResult`."""
@@ -175,7 +176,7 @@ def choose_references(
 
 
 def warm_ms(timed: TimedModel) -> float:
-    """Return the latency of a warm model roughly, as the fastest of a few calls."""
+    """Return an estimate of the latency of a warm model: the fastest of a few calls."""
     times_ns: list[int] = []
     for _ in range(3):
         start = time.perf_counter_ns()
@@ -202,7 +203,8 @@ def visit(
 
 
 def is_done(rounds: Sequence[Visit], spec: dict[str, Any]) -> bool:
-    """Whether a model needs no more rounds: it is steady, had the most, or is hopeless."""
+    """Return whether a model needs no more rounds: it is steady, has the most rounds, or is
+    hopeless."""
     least, threads = spec["min_rounds"], spec["threads"]
     ratios = [ratio for visit in rounds if (ratio := visit.ratio(threads)) is not None]
     if len(ratios) >= least:

@@ -1,8 +1,8 @@
 """Timed calls, and what the scheduler did to each of them; standard library only.
 
-A call of one thread lost what its wall clock exceeds its CPU time by. With several threads each may
-sleep in turn, so a call lost the time for which they were ready to run and got no core, by the
-kernel's own account (``run_delay`` in ``/proc/self/task/*/schedstat``).
+A call of one thread lost the time by which its wall clock exceeds its CPU time. Of several threads
+each may sleep in turn, so a call lost the time for which they were ready to run but got no core, by
+the kernel's account (``run_delay`` in ``/proc/self/task/*/schedstat``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_LOST_SHARE, MAX_LOST_MS = 0.01, 0.002
 as much as reading two clocks one after the other may take."""
 
 EMPTY_CALLS = 200
-"""Calls of nothing that measure how much CPU time reading the clocks takes."""
+"""Empty calls by which the CPU time of reading the clocks is measured."""
 
 
 class Samples:
@@ -111,8 +111,8 @@ class Counters:
     def waited_ns(self) -> int:
         """Return for how long threads were ready to run and got no core, since they began.
 
-        Where the kernel keeps no such account, each involuntary switch counts for a second, so that
-        no call with a switch passes for undisturbed. Always 0 for one thread.
+        If the kernel does not report it, each involuntary switch counts as one second, so that no
+        call with a switch passes as undisturbed. Always 0 for one thread.
         """
         if self.threads == 1:
             return 0

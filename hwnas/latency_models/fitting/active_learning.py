@@ -25,13 +25,15 @@ EXPECTED_TIMING_ERROR = 0.01
 """Relative error expected of a block's time before any was measured."""
 
 MIN_NETWORK_NOISE = 0.01
-"""Relative noise expected of a network's measurement, at least."""
+"""Least relative noise that is expected of a network's measurement."""
 
 
 def select_initial_blocks(blocks: Sequence[Block], count: int) -> list[int]:
-    """Return which of ``blocks`` to time first: at least ``count``, with every kind of block.
+    """Return the indices of at least ``count`` of ``blocks`` to time first, with every kind of
+    block.
 
-    Greedily minimise the total prior variance; blocks with unseen op kinds (`unsupported`) first.
+    They greedily minimise the total prior variance, beginning with blocks of unseen kinds
+    (`unsupported`).
     """
     prior = BlockPrior(())
     coordinates, groups = shapes(blocks)
@@ -55,9 +57,11 @@ def select_initial_blocks(blocks: Sequence[Block], count: int) -> list[int]:
 def select_networks(
     model: LatencyModel, pool: Sequence[Network], targets: Sequence[Network], count: int
 ) -> list[int]:
-    """Return which of ``pool`` to measure next for the sake of ``targets``, best first.
+    """Return the indices of the networks of ``pool`` that most reduce the variance of ``targets``,
+    best first.
 
-    Each is chosen given the ones before it, so of two similar networks only one is chosen.
+    Each is chosen given the ones before it, so of two similar networks only the first is chosen
+    early.
     """
     return select_measurements(model, (), pool, targets, count)
 

@@ -1,10 +1,9 @@
 """The prior cost of each block, from its features and from timings of single blocks.
 
 ``log y_b = log(phi_b . w) + h_b + e_b``: ``phi`` are the block's resources and, for a model adapted
-from other devices, its latency there (a coregionalised process); ``w >= 0``;
-``Cov(h) = s_w^2 P P^T + s_f^2 Matern52`` with the shares ``P`` of the resources, and
-``e ~ N(0, s_e^2)`` for each block. In logarithms, because a kernel size may cost ten times as much
-as the next one.
+from other devices, its latency there (a coregionalised process); ``w >= 0``; ``Cov(h) = s_w^2 P P^T
++ s_f^2 Matern52`` with the shares ``P`` of the resources, and ``e ~ N(0, s_e^2)`` for each block.
+The model is in logarithms, because a kernel size may cost ten times as much as the next one.
 """
 
 from __future__ import annotations
@@ -38,7 +37,8 @@ OUTLIER_SIGMA = 4.0
 """A measurement with a larger leave-one-out error, in standard deviations, is an outlier."""
 
 UNTIMED_LENGTH_SCALE = 4.0
-"""Of all groups where no block was timed; devices whose blocks were timed have 1.5 to 7."""
+"""Length scale of all groups if no block was timed; fits to devices whose blocks were timed give
+1.5 to 7."""
 
 SHARES, SHAPE, EACH, LENGTH = Prior(0.2), Prior(0.2), Prior(0.04), Prior(2.0, 0.6)
 """Priors of the scales ``s_w``, ``s_f`` and ``s_e`` and of each length scale."""
@@ -55,7 +55,7 @@ class BlockPrior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lengths: tuple[float, ...] = (LENGTH.median,) * len(SHAPE_GROUPS)
     """Length scale of each of `SHAPE_GROUPS`."""
     outliers: tuple[str, ...] = ()
-    """Keys of blocks whose timing disagrees with all others: they count for less."""
+    """Keys of blocks whose timing disagrees with all others; they are given less weight."""
 
 
 class TimedBlocks(NamedTuple):
@@ -75,7 +75,7 @@ class BlockCosts(NamedTuple):
 
 
 class Residuals(NamedTuple):
-    """What the latencies of networks say about blocks that were never timed."""
+    """The parts of networks' latencies that are due to blocks that were never timed."""
 
     regressors: Floats
     """``[N, J]``, summed over those blocks of each network."""
@@ -95,10 +95,10 @@ def fit_prior(
 ) -> BlockPrior:
     """Fit weights and hyper-parameters to the timings of single blocks.
 
-    With ``residuals`` most blocks of the networks were never timed. Then the weights fit them, too
-    (the timed blocks may lack what the others take), and the hyper-parameters are not fitted but
-    those of blocks that were never timed: resources cost what they will, and similar blocks are as
-    alike as on devices whose blocks were timed (shape 0.2 to 0.4).
+    ``residuals`` are given if most blocks of the networks were never timed. Then the weights are
+    fitted to them, too, since the timed blocks may lack a resource that the others use. The
+    hyper-parameters are not fitted in this case but fixed: the weights of resources stay free, and
+    the scale of the shape kernel is that of devices whose blocks were timed (0.2 to 0.4).
     """
     if residuals is None:
         weights = fit_nnls(regressors, timed.ms)
@@ -207,7 +207,8 @@ def posterior_costs(
 def _widen_outliers(
     prior: BlockPrior, timed: TimedBlocks, factor: Floats, residual: Floats, covariance: Floats
 ) -> None:
-    """Let networks overrule an outlier: its variance covers what the other blocks predict."""
+    """Widen the variance of outliers to cover the prediction from the other blocks, so that
+    networks can overrule them."""
     if not prior.outliers:
         return
     inverse = solve(factor, np.eye(len(residual)))

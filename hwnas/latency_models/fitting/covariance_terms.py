@@ -83,11 +83,11 @@ class CovarianceTerm(NamedTuple):
 
     name: str
     prior: Prior
-    """Of the scale."""
+    """Prior of the scale."""
     effect: EffectOf
     untimed_prior: Prior | None = None
-    """Of the scale where no block was timed, so that the prior costs come from these very networks:
-    blocks' deviations from them stay wide. ``None``: `prior`."""
+    """Prior of the scale if no block was timed. Then the prior costs come from the same networks,
+    and the deviations of blocks from them must stay wide. ``None``: `prior`."""
     is_noise: bool = False
     """Whether repeating the measurement of a network draws these causes again."""
 
@@ -102,13 +102,13 @@ def _common(design: Design) -> BlockEffect:
 
 
 def _shares(design: Design) -> BlockEffect:
-    """What blocks share by the resources that they spend their time on."""
+    """The deviation that blocks share by the resources on which they spend their time."""
     features, prior = design.grid.features, design.grid.prior
     return design.of_blocks(shares(features.regressors, np.array(prior.weights)))
 
 
 def _shape(design: Design) -> BlockEffect:
-    """What blocks of similar shapes share."""
+    """The deviation that blocks of similar shapes share."""
     features, prior = design.grid.features, design.grid.prior
     points, lengths = features.coordinates, np.array(prior.lengths)
     similarity, _ = matern52(points, points, lengths, features.groups)
@@ -177,7 +177,7 @@ def _call(design: Design) -> BlockEffect | None:
 def _weights(design: Design) -> BlockEffect | None:
     """Parameters that an isolated block finds in the caches, ``log(1 + w / PARAMS_KNEE)``.
 
-    Less its mean over the time of the networks, so that it is no common factor.
+    The mean over the time of the networks is subtracted, so that the term is no common factor.
     """
     if not _has_isolated_times(design):
         return None
@@ -251,7 +251,8 @@ class CovarianceTerms:
         return covariance
 
     def noise(self, scales: Scales) -> Floats:
-        """Return what the terms add to the variance ``[N]`` of each observation alone, in ms^2."""
+        """Return the variance ``[N]`` that the terms add to each observation independently, in
+        ms^2."""
         variance = np.zeros(len(self.design.data.ms))
         for name, effect in self.effects.items():
             if isinstance(effect, NoiseEffect):
@@ -259,7 +260,7 @@ class CovarianceTerms:
         return variance
 
     def gram(self, name: str, rows: Index) -> Floats:
-        """Return what a term adds, for a scale of 1, to the covariance of some observations, in
+        """Return the covariance of some observations that a term adds, for a scale of 1, in
         ms^2."""
         effect = self.effects[name]
         if isinstance(effect, NoiseEffect):

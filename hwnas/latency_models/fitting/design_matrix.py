@@ -28,9 +28,10 @@ from hwnas.latency_models.observation import Observation
 MIN_TIME_SHARE = 0.1
 """An isolated block keeps at least this share of its time when the null model is subtracted."""
 MAX_UNTIMED_SHARE = 0.25
-"""Up to this share of the networks' blocks, those never timed are exceptions."""
+"""Largest share of the networks' blocks that may be untimed before `network_residuals` are
+fitted."""
 MIN_RELATIVE_ERROR = 1e-3
-"""No observation counts as more precise."""
+"""Lower bound of an observation's relative error."""
 
 
 class SourceModel(Protocol):
@@ -46,7 +47,8 @@ def null_latency_ms(observations: Sequence[Observation]) -> float | None:
 
 
 def common_bias_std(observations: Sequence[Observation]) -> float:
-    """Return how far all costs together may be off while no network was measured, relative."""
+    """Return the relative standard deviation of all costs together while no network was
+    measured."""
     if not _isolated(observations):
         return COMMON_BIAS_STD["in network"]
     return COMMON_BIAS_STD["isolated" if null_latency_ms(observations) is None else "less call"]
@@ -79,8 +81,9 @@ def network_residuals(
     """Return the residual latency of networks with mostly untimed blocks, or ``None``.
 
     ``None`` where no network is of that kind, or where at most `MAX_UNTIMED_SHARE` of the networks'
-    blocks were never timed: one odd network says little about how alike the blocks of the others
-    are. Networks of mostly timed blocks would contribute the errors of those.
+    blocks were never timed: a single unusual network tells little about the similarity of the other
+    networks' blocks. Networks of mostly timed blocks are left out, since they would contribute the
+    errors of the timed blocks.
     """
     known_ms = dict(zip(timed.blocks, timed.ms.tolist(), strict=True))
     call_ms = null_latency_ms(observations) or 0.0

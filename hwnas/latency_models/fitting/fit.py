@@ -44,10 +44,10 @@ MIN_BLOCKS, MIN_NETWORKS = 2, 3
 """A model needs at least this many timed blocks, or this many different networks."""
 
 MAX_UNIT_RATIO = 50.0
-"""Networks that differ from the sum of their blocks by a larger factor have another unit."""
+"""Factor between networks and the sum of their blocks beyond which another unit is assumed."""
 
 BlockCounts = frozenset[tuple[Block, int]]
-"""How often a network has each block, in any order."""
+"""Number of times that a network has each block."""
 
 
 def fit_model(
@@ -109,8 +109,9 @@ def _fit_prior(
 def update_model(model: LatencyModel, added: Sequence[Observation]) -> LatencyModel:
     """Return the model fitted again with further observations, as a session of their own.
 
-    What the new networks have in common (the state of the machine today) holds for all predictions;
-    what they tell about single blocks is weighed against the earlier observations.
+    The factor that the new networks share (the state of the machine today) applies to all
+    predictions; their information on single blocks is combined with that of the earlier
+    observations.
     """
     session = 1 + max((item.session for item in model.observations), default=0)
     later = [msgspec.structs.replace(item, session=session) for item in added]
@@ -166,7 +167,8 @@ def held_out_predictions(
 
 
 def _is_profiled_in(item: Observation, processes: set[tuple[int, int]]) -> bool:
-    """Whether a profiler reported it in one of these sessions and processes; tables have none."""
+    """Return whether a profiler reported an observation in one of these sessions and processes;
+    false for tables."""
     return (
         item.scope == "in_network"
         and item.process > 0
@@ -248,11 +250,11 @@ def _distinct_networks(observations: Sequence[Observation]) -> list[BlockCounts]
 
 
 def _identity(item: Observation) -> BlockCounts:
-    """Return what is the same for all measurements of a network."""
+    """Return a key that all measurements of a network share."""
     return frozenset(Counter(item.blocks).items())
 
 
 def _with_python_numbers(item: Observation) -> Observation:
-    """Convert numbers of NumPy and integers, which would not survive the model's file."""
+    """Convert numbers of NumPy and integers to floats, as the model's file stores them."""
     ms, error = float(item.ms), float(item.standard_error)
     return msgspec.structs.replace(item, ms=ms, standard_error=error, session=int(item.session))

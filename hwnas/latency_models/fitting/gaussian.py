@@ -18,7 +18,8 @@ from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
 Floats = NDArray[np.float64]
 
 MIN_JITTER = 1e-10
-"""First value added to the diagonal, relative to its mean, of a covariance that has no factor."""
+"""First value added to the diagonal, relative to its mean, if a covariance has no Cholesky
+factor."""
 
 
 class Prior(NamedTuple):
@@ -29,13 +30,13 @@ class Prior(NamedTuple):
 
 
 class ScaleFit(NamedTuple):
-    """Hyper-parameters: the most probable ones, and draws from their posterior."""
+    """Hyper-parameters: the most probable values, and draws from their posterior."""
 
     best: Floats
     draws: Floats
     """``[draws, hyper-parameters]``."""
     weights: Floats
-    """Of the draws; they sum to 1."""
+    """Weights of the draws; they sum to 1."""
 
 
 Covariance = Callable[[Floats], tuple[Floats, list[Floats]]]

@@ -1,4 +1,4 @@
-"""What whole networks say about the costs of their blocks.
+"""Correction of the costs of blocks by measurements of whole networks.
 
 ``theta_b = m_b (1 + g_b)`` with the block prior's costs ``m``; a network takes ``S theta + o``,
 where ``S`` counts its blocks. `covariance_terms` defines the covariance of ``g``, of the overhead
@@ -34,7 +34,8 @@ MAX_FIT_OBSERVATIONS = 200
 """The scales are fitted to at most this many observations; the posterior uses all of them."""
 
 CALIBRATION_PSEUDO_COUNT = 10
-"""Weight of "the intervals are right" against the leave-one-out errors, in observations."""
+"""Weight of the assumption that the intervals are calibrated, against the leave-one-out errors, in
+observations."""
 
 COMMON_BIAS_STD = {"isolated": 0.15, "less call": 0.07, "in network": 0.03}
 """Relative standard deviation of all costs together while no network was measured: for isolated
@@ -47,13 +48,13 @@ class Correction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scales: dict[str, tuple[float, ...]]
     """Draws of each scale, by the term's name in `TERMS`; terms without an effect are left out."""
     weights: tuple[float, ...]
-    """Of the draws; they sum to 1."""
+    """Weights of the draws; they sum to 1."""
     overhead_ms: float
     """Standard deviation of the overhead's prior for a scale of 1."""
     inflation: float = 1.0
     """Factor on variances, from leave-one-out errors of networks; at least 1."""
     outliers: tuple[int, ...] = ()
-    """Indices of observations that disagree with all others: they count for less."""
+    """Indices of observations that disagree with all others; they are given less weight."""
     jitter: float = 0.0
     """Added to the covariance's diagonal to factorise it, relative to its mean."""
 
@@ -140,7 +141,7 @@ def _fit(terms: CovarianceTerms, outliers: Sequence[int]) -> _Fit:
 
 
 def _outliers(scores: Floats) -> tuple[int, ...]:
-    """Return the observations that disagree with all others; none if they are too many for that."""
+    """Return the observations that disagree with all others; none if there are too many of them."""
     outliers = tuple(int(place) for place in np.flatnonzero(np.abs(scores) > OUTLIER_SIGMA))
     return outliers if len(outliers) <= max(1, len(scores) // 5) else ()
 
@@ -210,7 +211,7 @@ def isolated_covariance(
 
 
 def uncorrected(grid: BlockGrid, bias_std: float) -> Posterior:
-    """Return what is known while no network was measured: the prior, with a common bias."""
+    """Return the posterior while no network was measured: the prior, with a common bias."""
     unit = np.append(grid.costs.ms, 0.0)
     covariance = np.zeros((len(unit), len(unit)))
     covariance[:-1, :-1] = grid.costs.covariance

@@ -1,6 +1,6 @@
-"""What the network correction is fitted to: observations of networks, and their blocks.
+"""The data that the network correction is fitted to: observations of networks, and their blocks.
 
-`hwnas.latency_models.fitting.design_matrix` makes them from observations.
+`hwnas.latency_models.fitting.design_matrix` makes these arrays from observations.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class NetworkData(NamedTuple):
     """Observations of networks, and of blocks inside networks, over a list of ``B`` blocks."""
 
     counts: Floats
-    """``[N, B]``."""
+    """Number of times that an observation has each block, ``[N, B]``."""
     ms: Floats
     relative_error: Floats
     """Standard error of each latency, relative to it."""
@@ -28,7 +28,7 @@ class NetworkData(NamedTuple):
 
 
 class BlockFeatures(NamedTuple):
-    """What the terms know about ``B`` blocks."""
+    """The features of ``B`` blocks that the covariance terms use."""
 
     regressors: Floats
     """``[B, J]``, see `block_prior.cost_regressors`."""
@@ -40,7 +40,7 @@ class BlockFeatures(NamedTuple):
 
 
 class BlockGrid(NamedTuple):
-    """The blocks that the correction is over: their prior costs and features."""
+    """The blocks that the correction covers: their prior costs and features."""
 
     blocks: Sequence[Block]
     costs: BlockCosts

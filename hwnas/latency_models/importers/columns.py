@@ -28,8 +28,11 @@ class Table(NamedTuple):
     rows: tuple[tuple[str, Row], ...]
 
     def in_lower_case(self) -> Table:
-        """Return the table with the names of its columns as `plain` has them: ``In Size`` is
-        ``in_size``. Names that would be equal stay."""
+        """Return the table with column names in `plain`'s spelling: ``In Size`` becomes
+        ``in_size``.
+
+        Names that would become equal are unchanged.
+        """
         names = [re.sub(r"[\s-]+", "_", column.lower()) for column in self.columns]
         if len(set(names)) < len(names):
             return self

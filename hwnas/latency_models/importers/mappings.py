@@ -1,4 +1,4 @@
-"""YAML and JSON files of nested mappings, with the place of every row; repeated names are kept.
+"""YAML and JSON files of nested mappings, with the position of every row; repeated names stay.
 
 Only mappings, text and numbers are read: no tags, no aliases, nothing that executes code.
 """
@@ -13,7 +13,7 @@ import yaml
 from hwnas.errors import InvalidFile
 
 MAX_DEPTH = 4
-"""File, tables, rows, fields of a row."""
+"""Deepest nesting: file, tables, rows, fields of a row."""
 PLAIN_TAGS = {
     f"tag:yaml.org,2002:{kind}"
     for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value", "merge")

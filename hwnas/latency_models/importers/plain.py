@@ -91,7 +91,7 @@ class _Reader:
         flags = () if self.by_key else FLAGS
         check_columns(file, columns, (*named, *flags, *timed, *OPTIONAL), named)
         self.batches: set[int] = set()
-        """Those of all rows so far."""
+        """Batch sizes of all rows so far."""
 
     def read(self, row: Row) -> list[NamedObservation]:
         blocks = _keyed(row["key"]) if self.by_key else [_fields(row)]
@@ -122,7 +122,7 @@ def _keyed(keys: str) -> list[Block]:
 
 
 def _whole_key(key: str) -> str:
-    """Return a block key with the parts that may be left out where they are 1."""
+    """Return a block key, completed by the parts that may be left out where they are 1."""
     words = key.split()
     if not any(word.startswith("@") for word in words):
         return key.strip()

@@ -13,7 +13,7 @@ from hwnas.errors import InvalidFile
 from hwnas.latency_models.observation import Observation
 
 MAX_MS = 1e7
-"""Almost three hours; a larger number is a mistake."""
+"""Largest plausible latency, almost three hours."""
 MAX_SIZE = 99_999
 """Largest number of channels or pixels; up to it `Block.expand_ratio` is exact."""
 

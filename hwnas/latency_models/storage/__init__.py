@@ -1,1 +1,1 @@
-"""Where latency models and measurements are stored, and which model a name means."""
+"""Storage of latency models and measurements, and finding models by name."""

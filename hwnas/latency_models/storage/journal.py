@@ -38,7 +38,7 @@ class Entry(msgspec.Struct, frozen=True):
     """Hash of the reference model's file; ratios to another model are not comparable."""
     measurement: Measurement
     batch: int = 0
-    """Number of the batch of worker processes that measured it, from 1 on; 0 if not known."""
+    """Number of the batch of worker processes that measured it, from 1; 0 if it is unknown."""
     session: int = 0
     """0 for the first measurements; each `check` that was added is a further session."""
     shares: tuple[float, ...] = ()
@@ -70,7 +70,8 @@ def fit_entries(device: str, entries: Sequence[Entry], validate: bool = True) ->
 
 
 def observations_of(entries: Sequence[Entry]) -> list[Observation]:
-    """Return measurements in ms of the reference's median speed in the first session."""
+    """Return the measurements, calibrated by the reference's median latency in the first
+    session."""
     reference_ms = reference_ms_of(entries)
     whole = [observation_of(entry, reference_ms) for entry in entries]
     profiled = [
@@ -89,8 +90,8 @@ def reference_ms_of(entries: Sequence[Entry]) -> float:
 def reference_speed(entries: Sequence[Entry]) -> tuple[float, float]:
     """Return the reference's latency in ms and its interquartile range as a share of it.
 
-    The median is over all rounds of the first session. A round beside a larger reference model
-    counts with what the reference itself would have taken.
+    The median is over all rounds of the first session. Rounds beside a larger reference model are
+    converted to the latency of the reference itself.
     """
     references_ms = sorted(
         median(round.counted_reference_ms)
@@ -115,11 +116,12 @@ def observation_of(entry: Entry, reference_ms: float) -> Observation:
 
 
 def profiled_blocks(entry: Entry, network: Observation) -> list[Observation]:
-    """Return what a profiler says of a network's blocks: its shares of the measured latency.
+    """Return the times of a network's blocks, by the profiler's shares of the measured latency.
 
-    So their sum is the network's, whatever profiling adds. What they have in common and how far
-    each is off are scales of their own in the model (`TERMS`), which no network shares; each
-    operator is off by `RESOLUTION_MS`, too, which is much of a short one.
+    Their sum is the network's latency, which the overhead of profiling does not change. The error
+    that all profiled times share, and the error of each, have scales of their own in the model
+    (`TERMS`). Each operator also has an error of `RESOLUTION_MS`, a large part of a short
+    operator's time.
     """
     if not entry.shares:
         return []
@@ -174,7 +176,8 @@ def journal_outdated(
 
 
 def speed_step(entries: Sequence[Entry]) -> str | None:
-    """Say where the device's speed stepped while it measured; ``None`` if it was steady.
+    """Return a sentence on a step of the device's speed during the measurements; ``None`` if it was
+    steady.
 
     The step is where the medians of the reference before and after differ most.
     """

@@ -92,7 +92,7 @@ def decode_model(content: bytes, file: str) -> LatencyModel:
 
 
 def file_of(model: LatencyModel) -> ModelFile:
-    """Return what a file holds for ``model``."""
+    """Return the content of a file for ``model``."""
     stored = ModelFile(
         schema=SCHEMA,
         device=model.device,
@@ -112,7 +112,7 @@ def file_of(model: LatencyModel) -> ModelFile:
 
 
 def row_of(seen: Observation) -> ObservationRow:
-    """Return what a file holds for an observation."""
+    """Return the row of a file for an observation."""
     keys = tuple(block.key for block in seen.blocks)
     return ObservationRow(
         seen.scope, keys, seen.ms, seen.standard_error, seen.session, seen.process

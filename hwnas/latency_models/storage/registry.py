@@ -1,4 +1,4 @@
-"""Which latency models there are, and which one a name means.
+"""The known latency models, and the model that a name refers to.
 
 A name is ``DEVICE/MODEL``: measured ones are folders (``host-cpu/mobile-1x28-10``) and imported or
 adapted ones files in the user's own folder; shipped ones are files, too (``pixel1/table-2018``). A
@@ -37,7 +37,7 @@ def known_models(device: str | None = None) -> dict[str, Traversable]:
 def find_model(name: str, blocks: Sequence[Block] = ()) -> tuple[str, LatencyModel]:
     """Return a model and its name, by file, ``DEVICE/MODEL`` or device.
 
-    Of several models of a device the one that has observed most of ``blocks``.
+    Of several models of a device it is the one with most of ``blocks`` among its observations.
     """
     path = Path(name)
     if path.suffix == ".json":
@@ -72,7 +72,7 @@ def model_name(text: str) -> str:
 def _observed(model: LatencyModel, blocks: Sequence[Block]) -> tuple[bool, int, int]:
     """Count blocks with a row; before that, whether every kind of block was observed at all.
 
-    A published table that lacks a block says nothing of the network.
+    A published table that lacks a block cannot predict the network.
     """
     blocks = [block for block in blocks if not block.is_free]
     rows = sum(block in model.rows_ms for block in blocks)

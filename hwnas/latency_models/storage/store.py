@@ -48,7 +48,7 @@ def model_files(device: str) -> list[Traversable]:
     """Return a device's model files: the user's (imported, adapted), then the shipped ones.
 
     The first that covers a space is the default: the newest of the user's; of the shipped ones a
-    published table, as it is and for its blocks only, then the one adapted to later software.
+    published table, which covers its own blocks only, then the model adapted to later software.
     """
     own = sorted(own_folder(device).glob("*.json"), key=lambda path: -path.stat().st_mtime)
     folder = shipped("latency_models") / device
@@ -117,8 +117,7 @@ def outdated(model: LatencyModel, now: Environment, reference_sha256: str) -> st
 def calibration(now: Environment, reference_sha256: str) -> float | None:
     """Return the reference's latency from the newest model that holds under ``now``, if any.
 
-    A model that cannot be read, such as one of an earlier version for another space, calibrates
-    nothing and stops nobody.
+    Models that cannot be read, such as those of an earlier version, are ignored.
     """
     models: list[LatencyModel] = []
     for path in sorted((home() / "latency_models" / now.device).glob("*/model.json")):

@@ -1,4 +1,4 @@
-"""Inner channels of blocks: which layers make them, and which layer takes them."""
+"""Inner channels of blocks: the layers that produce them, and the layer that consumes them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Inner(NamedTuple):
     """Inner channels that no other block sees."""
 
     producers: tuple[str, ...]
-    """Layers whose outputs they are; those that a block lacks are left out."""
+    """Layers whose outputs the channels are; layers that a block lacks are left out."""
     consumer: str
-    """The layer whose inputs they are."""
+    """The layer whose inputs the channels are."""
 
 
 INNER: dict[str, tuple[Inner, ...]] = {
@@ -37,8 +37,10 @@ INNER: dict[str, tuple[Inner, ...]] = {
 
 
 def inner_channels(block: Block) -> tuple[Inner, ...]:
-    """Return the inner channels of a block. Groups are kept whole, so both of a bottleneck with
-    groups are the same."""
+    """Return the inner channels of a block.
+
+    Groups stay whole, so both sets of a bottleneck with groups are the same.
+    """
     if block.groups > 1:
         return (Inner(("reduce", "spatial"), "restore"),)
     return INNER[block.op] if block.has_inner_channels else ()

@@ -1,8 +1,8 @@
 """Importance of the inner channels of a block, from which sorted cuts are made.
 
 `l1` is the order of Once-for-all (Cai et al., ICLR 2020, arXiv:1908.09791, section 3.3). The other
-two need statistics of the inner channels. None sees that channels can replace each other, as
-`hwnas.nn.elastic.projection.elimination_order` does.
+two need statistics of the inner channels. None of them considers that channels can replace each
+other; `hwnas.nn.elastic.projection.elimination_order` does.
 """
 
 from __future__ import annotations

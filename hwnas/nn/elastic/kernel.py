@@ -1,4 +1,4 @@
-"""Smaller depthwise kernels, by least squares on the patches that the larger ones saw.
+"""Smaller depthwise kernels, by least squares on the input patches of the larger ones.
 
 For each channel the taps inside and an intercept replace the ring that is removed:
 

@@ -45,7 +45,7 @@ def member_weights(
 
 
 class ClosedForms:
-    """All members of a trained network; a cut of a block is solved when a member first has it."""
+    """All members of a trained network; a cut of a block is solved when a member first needs it."""
 
     def __init__(
         self,
@@ -174,8 +174,8 @@ def reduce_width(
 ) -> None:
     """Reduce a block to ``channels [K]`` of ``inner``, its squeeze-excite to ``gates`` channels.
 
-    Without statistics all weights that remain keep their values. A squeeze-excite keeps the
-    strongest of its ``gates``, and its biases make up for the means of what it no longer sees.
+    Without statistics all weights that remain keep their values. A squeeze-excite keeps its
+    ``gates`` strongest channels, and its biases compensate for the means of the removed inputs.
     """
     layer = f"layers.{inner.consumer}"
     kernel = weights[f"{layer}.conv.weight"]
@@ -212,7 +212,7 @@ def _keep_mean(weights: Weights, layer: str, inputs: Tensor, mean: Tensor | None
 
 
 def output_gain(block: nn.Module, layer: str) -> Tensor:
-    """Return by what the batch norm of a layer of a block multiplies its inputs, ``[O]``."""
+    """Return the factors ``[O]`` by which the batch norm of a layer multiplies its inputs."""
     norm = block.get_submodule(f"layers.{layer}.norm")
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None
     return (norm.weight / (norm.running_var + norm.eps).sqrt()).detach()

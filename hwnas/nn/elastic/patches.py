@@ -1,4 +1,4 @@
-"""Patches of depthwise convolutions, whatever their padding."""
+"""Input patches of depthwise convolutions of any padding."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def patch_gram(conv: DepthwiseConv2d, x: Tensor, pixels: Tensor) -> Tensor:
 def tap_pixels(conv: DepthwiseConv2d, size: tuple[int, int]) -> Tensor:
     """Return the input pixel of each tap at each output pixel, int64 ``[H' * W', k*k]``.
 
-    -1 is padding. The convolution itself numbers them: it is given the numbers 1 to ``H * W`` as
-    the image, and kernels that copy one tap each.
+    -1 is padding. The convolution itself determines them: its image is the numbers 1 to ``H * W``,
+    and each of its kernels copies one tap.
     """
     taps = conv.kernel_size[0] * conv.kernel_size[1]
     device = conv.weight.device

@@ -9,9 +9,9 @@ which minimises ``E|P' a_K - P a|^2 + r |P' - P_K|^2`` up to a constant: a ridge
 cut, so the error is never larger than that of the plain cut, and zero if nothing is removed. The
 constant belongs to the mean of the batch norm that follows.
 
-The channels are removed one after another, always the one that costs least when all others are
-solved again, as in Optimal Brain Surgeon (Hassibi and Stork, NIPS 1992) for whole columns. One
-order holds for all widths, so their channels are nested.
+The channels are removed one after another: in each step the one whose removal costs least after all
+others are solved again, as in Optimal Brain Surgeon (Hassibi and Stork, NIPS 1992) for whole
+columns. All widths use the same order, so their channels are nested.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def elimination_order(
     """Return the input channels of ``projection [O, I]``, int64 ``[I]``, the most useful first.
 
     The first ``n`` of them are what remains when ``I - n`` have been eliminated, in whole groups of
-    ``group_width`` channels in a row. Give each row of the projection the scale that its output has
-    in the network, such as the batch norm's.
+    ``group_width`` channels in a row. Each row of the projection should be scaled as its output is
+    in the network, e.g. by the gain of its batch norm.
     """
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(ridged(covariance, ridge)))
     variance = covariance.diagonal()
@@ -57,7 +57,8 @@ def elimination_order(
 
 
 def _elimination_costs(weights: Tensor, inverse: Tensor, group_width: int) -> Tensor:
-    """Return by how much the error rises without each group, ``[G]``, the others solved again.
+    """Return the increase of the error without each group, ``[G]``, after the others are solved
+    again.
 
     ``tr(W_g (inverse_gg)^-1 W_g^T)``: for single channels ``|w_c|^2 / inverse_cc``.
     """
@@ -86,10 +87,10 @@ def cut_projection(
 
 
 def mean_shift(projection: Tensor, cut: Tensor, mean: Tensor, channels: Tensor) -> Tensor:
-    """Return what is added to the mean of the batch norm after the projection, ``[O]``.
+    """Return the change ``[O]`` of the mean of the batch norm after the projection.
 
-    ``P' mu_K - P mu`` for the mean mu ``[I]`` of the inputs, with which the outputs' means are the
-    old ones.
+    It is ``P' mu_K - P mu`` for the mean mu ``[I]`` of the inputs, and keeps the means of the
+    outputs.
     """
     return cut.double() @ mean[channels] - projection.double() @ mean
 
@@ -102,7 +103,7 @@ def ridged(covariance: Tensor, ridge: float) -> Tensor:
 def _swap(
     first: int, second: int, order: Tensor, weights: Tensor, inverse: Tensor, group_width: int
 ) -> None:
-    """Swap two groups in all three."""
+    """Swap two groups in ``order``, ``weights`` and ``inverse``."""
     pair, swapped = [first, second], [second, first]
     order[pair] = order[swapped]
     channels = torch.arange(group_width)

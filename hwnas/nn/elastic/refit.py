@@ -1,15 +1,15 @@
-"""Weights of a member for the inputs that it has itself, block by block from the front.
+"""Weights of a member fitted to its own inputs, block by block from the front.
 
 The closed forms of `hwnas.nn.elastic.member` take the statistics of the trained network, as if
 nothing before a block had been cut. Here the projections of MBConvs, fused MBConvs and bottlenecks
 are solved again, from the first cut on, with the inputs of the member and the outputs of the
-trained network as targets. So a block makes up for the cuts before it, and for the blocks that are
-skipped after it. As in the reconstruction of channel pruning (He et al., ICCV 2017,
+trained network as targets. So a block compensates for the cuts before it, and for skipped blocks
+after it. The method is the reconstruction of channel pruning (He et al., ICCV 2017,
 arXiv:1707.06168), with a ridge towards the weights of the closed form:
 
     P' = P + cov(u - P a, a) (cov(a) + r I)^-1
 
-for inputs a of the projection P, and u what P would have to give.
+for inputs a of the projection P and its target outputs u.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Measured: EfficientNet-Lite0 with all kernels of 3, from 200 photos of 128 px, d
 whole on other photos by 1.90 before, and by 2.14, 1.39, 1.18 and 1.07 with 1e-4, 1e-2, 1e-1 and 1.
 """
 MIN_GAIN = 1e-3
-"""Share of the largest gain of a batch norm below which its input is not solved."""
+"""Share of the largest gain of a batch norm below which an input channel is not solved."""
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def refit_projection(
     """Solve the projection of ``block``, in place, so that it maps ``inputs`` to ``targets``.
 
     Both are batches of features, the latter before the activation that a bottleneck ends in. A
-    block without a projection is left as it is.
+    block without a projection is unchanged.
     """
     name = _projection(block)
     if not name:
@@ -117,14 +117,14 @@ def _projection(block: nn.Module) -> str:
 
 
 def _shortcut(block: Branched, x: Tensor) -> Tensor | float:
-    """Return what a block adds to its branch."""
+    """Return the tensor that a block adds to its branch: its shortcut."""
     if isinstance(block, ResidualBlock):
         return cast(Tensor, block.shortcut(x))
     return x if block.residual else 0.0
 
 
 def _total(block: nn.Module, x: Tensor) -> Tensor:
-    """Return what a block gives, before the activation that a block of ResNet ends in."""
+    """Return the output of a block, before the last activation of a ResNet block."""
     total: Tensor = block.total(x) if isinstance(block, ResidualBlock) else block(x)
     return total
 

@@ -1,14 +1,14 @@
 """Cuts of blocks that were trained at smaller widths and kernels too, by slices of their weights.
 
-So are the blocks of a supernet of Once-for-all (Cai et al., ICLR 2020, arXiv:1908.09791, section
-3.3). A narrower block has the first inner channels: the training sorted them by the L1 norm of the
-projection. A smaller kernel is the centre of the next larger, times a matrix that all channels of
-the block share, so that 7 gives 5 and 5 gives 3:
+The blocks of Once-for-all's supernets are trained so (Cai et al., ICLR 2020, arXiv:1908.09791,
+section 3.3). A narrower block has the first inner channels: the training sorted them by the L1 norm
+of the projection. A smaller kernel is the centre of the next larger, times a matrix that all
+channels of the block share, so that 7 gives 5 and 5 gives 3:
 
     w_3 = M_53 centre_3(M_75 centre_5(w_7))
 
-Where the width was trained, so were these weights. Only the batch norm behind them expects other
-inputs: its mean moves and its variance changes in proportion, by the statistics of a few images.
+These weights were trained where the width was. Only the batch norm behind them expects other
+inputs: its mean and its variance are adapted by the statistics of a few images.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from hwnas.nn.elastic.kernel import crop_kernel
 from hwnas.nn.elastic.projection import mean_shift
 
 KernelMatrices = Mapping[int, Tensor]
-"""``[k*k, k*k]`` by the size k of the kernel that it gives; it takes the centre of ``k + 2``."""
+"""Matrix ``[k*k, k*k]`` by the kernel size k of its result; it is applied to the centre of the
+kernel of size ``k + 2``."""
 TrainedSlices = Mapping[int, KernelMatrices]
 """The blocks that were trained to be sliced, by their index; without depthwise kernels their
 matrices are empty."""
 NO_SLICES: TrainedSlices = MappingProxyType({})
 KERNELS = "kernels"
 CONSTANT = 1e-12
-"""Variance up to which an output is constant; that of its batch norm stays."""
+"""Variance up to which an output counts as constant; then the variance of its batch norm stays."""
 
 
 def slice_kernel(
@@ -74,7 +75,7 @@ def slice_width(
     ``gates`` channels.
 
     ``moments`` are mean ``[I]`` and covariance ``[I, I]`` of the inner channels; without them the
-    batch norm stays as it is. The pixels under a kxk kernel are taken to be independent.
+    batch norm stays as it is. The pixels under a kxk kernel are assumed to be independent.
     """
     layer = f"layers.{inner.consumer}"
     kernel = weights[f"{layer}.conv.weight"]
@@ -101,7 +102,7 @@ def packed(slices: TrainedSlices) -> dict[str, Tensor]:
 
 
 def unpacked(tensors: Mapping[str, Tensor]) -> dict[int, dict[int, Tensor]]:
-    """Return the slices that `packed` made tensors of."""
+    """Return the slices from the tensors of `packed`."""
     slices: dict[int, dict[int, Tensor]] = {}
     for name, sizes in tensors.items():
         place, _, part = name.partition("/")
@@ -117,7 +118,7 @@ def _patch_moments(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _quadratic(rows: Tensor, covariance: Tensor) -> Tensor:
-    """Return the variance ``[...]`` of what each of ``rows [..., I]`` gives of its inputs."""
+    """Return the variance ``[...]`` of the output of each of ``rows [..., I]``."""
     rows = rows.double()
     return ((rows[..., None, :] @ covariance)[..., 0, :] * rows).sum(-1)
 

@@ -52,14 +52,14 @@ class BlockStatistics(NamedTuple):
     """Statistics of one block with I inner channels."""
 
     inputs: Mapping[str, InputStatistics]
-    """Of the inputs of each layer that takes inner channels, see `INNER`."""
+    """Statistics of the inputs of each layer that consumes inner channels, see `INNER`."""
     grams: Mapping[str, Tensor] = {}
     """``E [patch; 1] [patch; 1]^T`` of each channel of a depthwise layer with a kernel that can be
     made smaller, ``[C, k*k + 1, k*k + 1]``."""
     squeeze_mean: Tensor | None = None
-    """Of the inputs of a squeeze-excite's first layer, ``[I]``."""
+    """Mean of the inputs of a squeeze-excite's first layer, ``[I]``."""
     excite_mean: Tensor | None = None
-    """Of the inputs of its second layer, ``[S]``."""
+    """Mean of the inputs of a squeeze-excite's second layer, ``[S]``."""
 
 
 Statistics = Mapping[int, BlockStatistics]
@@ -77,9 +77,9 @@ def collect(
 ) -> dict[int, BlockStatistics]:
     """Return the statistics of the blocks ``places`` over ``batches`` of images ``[N, C, H, W]``.
 
-    The images are as the network takes them. In each batch ``pixels`` are sampled for covariances,
-    which should be more than a block's inner channels in sum, and ``kernel_pixels`` for kernels.
-    ``places`` are among `elastic_places`.
+    The images are normalised as the network expects them. In each batch ``pixels`` are sampled for
+    covariances, and ``kernel_pixels`` for kernels; over all batches, more pixels should be sampled
+    than a block has inner channels. ``places`` are indices of `elastic_places`.
     """
     sampler = PixelSampler(seed)
     sums = {place: BlockSums(sampler, pixels, kernel_pixels) for place in places}
@@ -112,9 +112,9 @@ def _depthwise_layers(block: nn.Module) -> dict[str, ConvNorm]:
 
 
 def _consumers(block: nn.Module) -> dict[str, nn.Conv2d]:
-    """Return the convolutions of a block that take inner channels, by the names of their layers.
+    """Return the convolutions of a block that consume inner channels, by the names of their layers.
 
-    A convolution with groups is none: it has the channels of its inputs.
+    Convolutions with groups are left out, as their channels are those of their inputs.
     """
     if not isinstance(block, WITH_INNER_CHANNELS):
         return {}
@@ -136,7 +136,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 class PixelSampler:
-    """Pixels of the current batch: the same ones of all maps of equal size."""
+    """Random pixels of the current batch: the same ones for all feature maps of equal size."""
 
     def __init__(self, seed: int) -> None:
         self.seed, self.batch = seed, -1
@@ -195,7 +195,7 @@ class BlockSums:
         self.patches: dict[str, int] = {}
 
     def watch(self, block: nn.Module) -> Iterator[RemovableHandle]:
-        """Add what the layers of the block are given from now on."""
+        """Add the inputs of the block's layers from now on."""
         for name, conv in _consumers(block).items():
             self.inputs[name] = Moments()
             yield conv.register_forward_pre_hook(partial(self._sample, self.inputs[name]))

@@ -28,7 +28,7 @@ def grown_net(
     """Apply ``steps`` to the trained network ``net`` with ``layers``.
 
     ``images [N, C, H, W]`` set the batch norms of added layers. ``noise`` multiplies that of the
-    EAS code; with 0 the function is preserved exactly if all steps `preserve` it.
+    EAS code; with 0 growing steps preserve the function exactly.
     """
     for step in steps:
         net = _apply(space, layers, net, step, images, generator, noise)

@@ -104,7 +104,7 @@ def deeper(
 def activation_statistics(net: Net, place: int, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and variance ``[C]`` of the output of block ``place``, in training mode.
 
-    Training mode, because the batch norm that is set from them is trained next.
+    Training mode is used, because the batch norm that is set from them is trained next.
     """
     part = net.network().train().blocks[: place + 1]
     values = part(images.to(next(part.parameters())))

@@ -1,7 +1,6 @@
 """Growth of chains of MBConv: a larger expansion, a larger kernel, one more block.
 
-The EAS paper has no such steps; these carry its own over to inverted bottlenecks (Sandler et al.,
-CVPR 2018).
+They extend the steps of the EAS paper to inverted bottlenecks (Sandler et al., CVPR 2018).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Chain(NamedTuple):
     mix: int = 0
     """Width of MobileNetV3's convolution after the pool; 0: there is none."""
     activation: str = "relu6"
-    """Of stem and head."""
+    """Activation of stem and head."""
     padding: Literal["symmetric", "same"] = "symmetric"
 
 
@@ -99,8 +99,8 @@ def our_weights(
 def inverted_residuals(
     blocks: Sequence[Block], pairs: Callable[[int, Block], ModulePairs]
 ) -> ModulePairs:
-    """Return the module pairs of all MBConvs; ``pairs`` gets their number among the blocks that
-    follow the stem, skips included."""
+    """Return the module pairs of all MBConvs; ``pairs`` is called with their number among the
+    blocks after the stem, skips included."""
     modules: ModulePairs = {}
     for place, block in enumerate(blocks):
         if block.op == "mbconv":

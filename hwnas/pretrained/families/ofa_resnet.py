@@ -1,8 +1,8 @@
 """The largest network of Once-for-all's ResNet-50: ResNet-D whose stem has a residual convolution.
 
 Cai, Gan, Wang, Zhang and Han, ICLR 2020, arXiv:1908.09791; ResNet-D: see
-`hwnas.nn.blocks.residual`. The supernet narrows the channels between its blocks too, by slices of
-all weights, so that its largest network needs no more than they are.
+`hwnas.nn.blocks.residual`. The supernet also narrows the channels between its blocks, by slices of
+all weights; its largest network uses the weights unchanged.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The largest networks of Once-for-all's supernets, and the networks of ProxylessNAS.
 
 Cai, Gan, Wang, Zhang and Han, ICLR 2020, arXiv:1908.09791; Cai, Zhu and Han, ICLR 2019,
-arXiv:1812.00332. Both name their modules alike. A supernet's file has full kernels and widths,
-which are the largest network, and matrices that make smaller kernels of them.
+arXiv:1812.00332. Both name their modules alike. A supernet's file has the full kernels and widths,
+which form the largest network, and matrices that turn large kernels into smaller ones.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def without_matrices(plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def plain_keys(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights under the names of a network alone: newer code shortens the names, and
-    supernets wrap their layers."""
+    """Return the weights under the names of a single network's modules: newer code shortens the
+    names, and supernets wrap their layers."""
     plain: dict[str, Tensor] = {}
     for key, value in weights.items():
         name = re.sub(r"^(blocks\.\d+|input_stem\.1)\.conv\.", rf"\1.{CONV}.", key)

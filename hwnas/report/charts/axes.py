@@ -35,7 +35,7 @@ class Axis(msgspec.Struct, frozen=True):
         return 100 * (value - self.low) / (self.high - self.low)
 
     def ticks(self, about: int = 5) -> list[tuple[float, str]]:
-        """Return some ``about`` round values inside the range, each with its label."""
+        """Return approximately ``about`` round values inside the range, each with its label."""
         rough = (self.high - self.low) / about
         power = 10.0 ** floor(log10(rough))
         step = power * min((1, 2, 5, 10), key=lambda factor: abs(log10(factor * power / rough)))

@@ -10,7 +10,7 @@ from hwnas.report.latency import Latency
 from hwnas.report.schema import Result
 
 MAX_P99_RATIO = 1.5
-"""A p99 of more than this multiple of all else is drawn as an arrow, not to scale."""
+"""A p99 beyond this multiple of all other values is drawn as an arrow, not to scale."""
 
 
 def latency_strip(result: Result) -> str:
@@ -96,6 +96,6 @@ def _segment(axis: Axis, css: str, ends_ms: tuple[float, float], y: float, title
 
 
 def _label(at: float, y: float, text: str) -> str:
-    """Return a text centred at ``at`` percent; near an edge it begins or ends there."""
+    """Return a text centred at ``at`` percent; near an edge it is aligned to the edge."""
     anchor = ' class="start"' if at < 20 else ' class="end"' if at > 80 else ""
     return f'<text{anchor} x="{at:.2f}%" y="{y}">{text}</text>'

@@ -1,7 +1,7 @@
 """The marks of a chart as SVG: lines, dots, error bars, regions.
 
-Places are in percent of the plot, sizes in CSS pixels: a chart fills the width of its page, on a
-phone and on paper too, and its text keeps its size. Colours are classes of the page's style sheet.
+Positions are in percent of the plot, sizes in CSS pixels: a chart fills the width of its page, also
+on a phone and on paper, and its text keeps its size. Colours are classes of the page's style sheet.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ PANEL_PX = 96
 """Height of a panel."""
 
 MAX_READINGS = 100
-"""Steps of a panel whose values are shown under the pointer."""
+"""Most steps of a panel whose values are shown under the pointer."""
 
 
 class Curve(NamedTuple):
@@ -27,7 +27,7 @@ class Curve(NamedTuple):
     css: str
     stairs: bool = False
     dots: bool = False
-    """It was computed at some steps only, which are marked."""
+    """Whether the quantity was computed at some steps only, which are marked."""
 
 
 def plot(
@@ -42,7 +42,7 @@ def plot(
 ) -> str:
     """Return a plot: the title of the vertical axis above it, that of the other below.
 
-    ``gutter_px``: width for the labels of the vertical axis, if not what they need.
+    ``gutter_px``: width for the labels of the vertical axis; by default as much as they need.
     """
     rows, columns = plane.y.ticks(max(3, height_px // 60)), plane.x.ticks() if x_title else []
     grid = [

@@ -157,7 +157,7 @@ def _kinds(rows: list[CandidateRow]) -> str:
 
 
 def _latency_interval(row: CandidateRow) -> tuple[float, float]:
-    """Return the 95 % interval of the latency, or it twice if it has none."""
+    """Return the 95 % interval of the latency, or the latency as both ends if it has none."""
     if row.measured_ms is None and row.predicted_ms is not None and row.predicted_std_ms:
         half_ms = 1.96 * row.predicted_std_ms
         return row.predicted_ms - half_ms, row.predicted_ms + half_ms

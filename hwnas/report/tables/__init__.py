@@ -1,1 +1,1 @@
-"""Rows of the tables of a report that are more than its plain data."""
+"""Rows of those tables of a report that need more than its plain data."""

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from hwnas.report.candidate_rows import FamilyRow
 
 MAX_NETWORKS = 60
-"""Networks that a page shows at most; ``report.json`` has all."""
+"""Most networks that a page shows; ``report.json`` has all."""
 
 MAX_STEPS = 5
-"""Changes of a network that a page lists; all are in ``report.json``."""
+"""Most changes of a network that a page lists; ``report.json`` has all."""
 
 
 class Descendant(NamedTuple):

@@ -1,4 +1,4 @@
-"""The members of a trained network: what was cut from each, and what it cost."""
+"""The members of a trained network: their cuts, and the divergence and accuracy that these cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIXTHS = 6
 
 
 class Remainder(NamedTuple):
-    """What remains of a block."""
+    """The remainder of a block after a cut."""
 
     name: str
     """``keep``, ``skip``, ``5/6 width``, ``smaller kernel``, ``smallest kernel``, or a width and a
@@ -37,7 +37,7 @@ class Member(NamedTuple):
 
     row: CandidateRow
     remainders: tuple[Remainder, ...]
-    """For each block that can be cut."""
+    """A remainder for each block that can be cut."""
 
     @property
     def summary(self) -> str:

@@ -26,7 +26,7 @@ from hwnas.search.blackbox.problem import (
 )
 
 PAIRS = 256
-"""Pairs of changes that are tried where no change alone stays within the limit."""
+"""Random pairs of changes that are tried if no single change stays within the limit."""
 
 
 def random_search(
@@ -34,7 +34,8 @@ def random_search(
 ) -> EvaluatedSet:
     """Evaluate ``queries`` distinct networks within the limit, drawn uniformly by rejection.
 
-    Where ``tries`` draws per query are not enough, the rest are networks after `repair`.
+    If ``tries`` draws per query are not enough, the remaining networks are drawn and repaired
+    (`repair`).
     """
     evaluator = Evaluator(problem)
     for _ in range(max(1, tries * queries // 4096)):
@@ -70,7 +71,7 @@ def regularised_evolution(
     """Evolve by single mutations; the oldest network leaves the population, however good it is.
 
     The first population is ``start [N, P]``, or random networks. A child is drawn uniformly from
-    all mutants within the limit; a network that was evaluated before is no further query.
+    all mutants within the limit; evaluating a network again does not count as a query.
     """
     evaluator = Evaluator(problem)
     if start is None:
@@ -90,7 +91,7 @@ def _mutate_within(
     problem: Problem, parent: Choices, limit_ms: float, rng: np.random.Generator
 ) -> Choices:
     """Return a random neighbour within the limit; if it has none, as in a narrow window of
-    latencies, a network with two changes that make up for each other, or the parent."""
+    latencies, a network with two changes that compensate for each other, or the parent."""
     single = neighbours(problem, parent)
     first, second = (
         single[rng.integers(0, len(single), (2, PAIRS))] if len(single) else (single,) * 2
@@ -189,8 +190,8 @@ def local_search(
     """Hill-climb from ``row [P]`` until no change of one or two decisions within the limit helps.
 
     Only the ``pairs`` most promising pairs of changes are evaluated: those with the greatest sum of
-    the gains of both changes alone. One change of a pair may exceed the limit if the other makes up
-    for it.
+    the gains of both changes alone. One change of a pair may exceed the limit if the other
+    compensates for it.
     """
     best, score = row, evaluator(row[None])[0]
     while True:

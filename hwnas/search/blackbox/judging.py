@@ -1,9 +1,9 @@
-"""Networks judged by validation images with the weights of a trained supernet.
+"""Evaluation of networks on validation images, with the weights of a trained supernet.
 
 The score is the mean probability of the labels, which ranks networks better than the accuracy on as
-many images does (tools/evaluate/exhaustive/results/ranking.md). Batch norms take the statistics of
-the images, as in the code of ProxylessNAS: those of the supernet belong to other paths, and
-recalibrating them takes longer than the judgement.
+many images does (tools/evaluate/exhaustive/results/ranking.md). Batch norms use the statistics of
+these images, as in the code of ProxylessNAS: the supernet's statistics belong to other paths, and
+recalibrating them takes longer than the evaluation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hwnas.training.images.loader import Batch, Data
 FINAL_IMAGES = 1000
 """Validation images on which the best networks are compared."""
 FINALISTS = 4
-"""Networks that are compared for each one that is returned."""
+"""Networks that are compared per network that is returned."""
 
 
 class SupernetJudge:
@@ -64,7 +64,8 @@ class SupernetJudge:
 def best_judged(
     judged: EvaluatedSet, low_ms: float, high_ms: float, final_judge: SupernetJudge, count: int
 ) -> list[tuple[int, ...]]:
-    """Return the choices of the best networks in the window, the best first; none if none is there.
+    """Return the choices of the best networks in the window, the best first; empty if there are
+    none.
 
     The `FINALISTS` for each of the ``count`` networks are compared by ``final_judge``.
     """

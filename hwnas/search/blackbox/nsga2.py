@@ -36,7 +36,7 @@ def nsga2(
 
     The first population is the fastest network and random ones. Networks slower than ``high_ms``
     survive only where there are too few others. It ends before ``generations`` where ``queries``
-    networks have been evaluated. ``evaluator`` keeps those of earlier searches.
+    networks have been evaluated. ``evaluator`` may hold networks of earlier searches.
     """
     evaluator = evaluator or Evaluator(problem)
     fallback = problem.canonical(fastest(problem)[None])

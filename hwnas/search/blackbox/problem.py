@@ -17,7 +17,7 @@ from hwnas.errors import BudgetError
 Choices = NDArray[np.int64]
 """Networks as candidate numbers, ``[N, P]``."""
 Scores = NDArray[np.float64]
-"""One number for each network, ``[N]``."""
+"""A number for each network, ``[N]``."""
 
 
 def _identity(choices: Choices) -> Choices:
@@ -116,7 +116,7 @@ def repair(
     fallback: Choices,
     rng: np.random.Generator,
 ) -> Choices:
-    """Return networks within the limit.
+    """Return the networks, changed where necessary to be within the limit.
 
     Decisions of a network that is too slow are set to those of ``fallback [P]``, in random order,
     until it is fast enough. Raises `BudgetError` if ``fallback`` is too slow itself.

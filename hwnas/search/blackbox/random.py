@@ -69,7 +69,7 @@ class RandomSearch:
         return self.weights.supernet
 
     def begin_epoch(self, warm_up: bool) -> None:
-        """Every step draws its own path."""
+        """Nothing to do: every step draws its own path."""
 
     def weight_step(self, batch: Batch, learning_rate: float) -> StepResult:
         choices = uniform_path(self.supernet.space, self.costs, self.generator)
@@ -77,7 +77,7 @@ class RandomSearch:
         return StepResult(loss, batch_accuracy(logits, batch[1]))
 
     def architecture_step(self, batch: Batch) -> None:
-        """Nothing is learnt about architectures."""
+        """Return ``None``: there are no architecture parameters."""
 
     def metrics(self) -> SearchMetrics:
         return SearchMetrics()

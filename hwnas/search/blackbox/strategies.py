@@ -1,9 +1,9 @@
 """Strategies that evaluate networks with a trained supernet: evolution and NSGA-II.
 
 The supernet's weights are trained on uniform paths (Guo et al., ECCV 2020, arXiv:1904.00420), and a
-network inherits them. While the search goes on, a network is judged on a few validation images; the
-best are judged on more of them at its end (`hwnas.search.blackbox.judging`). One supernet serves
-every budget and device.
+network inherits them. During the search a network is evaluated on a few validation images; the best
+networks are evaluated on more of them at the end (`hwnas.search.blackbox.judging`). One supernet
+serves every budget and device.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Evolution(RandomSearch):
     traits: ClassVar = msgspec.structs.replace(RandomSearch.traits, judges=True)
     check = staticmethod(check_paths)
     queries = 0
-    """Networks that a call of `candidates` judges (`SearchPlan.queries`); 0: networks are drawn."""
+    """Networks that a call of `candidates` evaluates (`SearchPlan.queries`); 0: networks are drawn
+    at random."""
     judge: SupernetJudge
     final_judge: SupernetJudge
 

@@ -21,14 +21,14 @@ from hwnas.search.blackbox.problem import (
 )
 
 MAX_POPULATION = 100
-"""As in the paper of regularised evolution."""
+"""Largest population, as in the paper of regularised evolution."""
 FRONT_SHARE, MAX_TURNS = 0.4, 1000
-"""Share of the networks that NSGA-II judges, and turns in which the rest are judged, in the
+"""Share of the networks that NSGA-II evaluates, and turns in which the rest are evaluated in the
 window."""
 MUTATION = 0.1
 """Probability that a mutant draws a decision anew."""
 TRIES = 100
-"""Children that are drawn for each network that is judged; most lie outside the window."""
+"""Children that are drawn per network that is evaluated; most lie outside the window."""
 
 
 def window_problem(

@@ -82,7 +82,7 @@ class Darts:
     name = "darts"
     order: Order = "first"
     radius = RADIUS
-    """Of the central difference, see `architecture_gradient`."""
+    """Radius of the central difference, see `architecture_gradient`."""
     partial = 1
     """The operations of an edge process 1 / ``partial`` of its channels."""
     weighs_edges = False
@@ -117,7 +117,7 @@ class Darts:
         self._last: Batch | None = None
         self._measure_curvature = False
         self._eigenvalue: float | None = None
-        """The last eigenvalue, until it is in the log."""
+        """The last eigenvalue, until it is logged."""
 
     @classmethod
     def check(cls, space: SearchSpace) -> None:
@@ -164,7 +164,7 @@ class Darts:
         self._measure_curvature = not warm_up and not self.eigen_stop.stopped
 
     def architecture_step(self, batch: Batch) -> StepResult | None:
-        """Train the architecture parameters; after an early stop they stay as they are.
+        """Train the architecture parameters; after an early stop they do not change.
 
         The second order looks one weight step ahead, on the last training batch.
         """
@@ -184,7 +184,7 @@ class Darts:
     def eigenvalue(self, batch: Batch) -> float:
         """Return the dominant eigenvalue of the Hessian of the loss in the architecture parameters.
 
-        It uses images of the first ``batch`` that it was given.
+        All calls use the images of the first ``batch``.
         """
         weights = dict(self.supernet.named_parameters())
 
@@ -229,8 +229,8 @@ class Darts:
 
     @property
     def _casts(self) -> AbstractContextManager[object]:
-        """Casts of an architecture step. A difference of gradients needs float32, and gradients of
-        fp16 a scale that they don't have here."""
+        """Autocast region of an architecture step. Differences of gradients need float32, and fp16
+        gradients would need a loss scale, which is not used here."""
         compute = self.weights.compute
         first = self.order == "first" and compute.amp != "fp16"
         return compute.autocast() if first else nullcontext()
@@ -302,8 +302,8 @@ class Darts:
     def _mixing(
         self, arch: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, None, tuple[Tensor, Tensor] | None]:
-        """Return the weights of operations and edges as the search net takes them, moved to its
-        device once for a step."""
+        """Return the arguments of the search net: weights of operations and edges, moved to its
+        device once per step."""
         put = self.weights.compute.put
         normal, reduction = map(put, self._probs(arch[:2]))
         edges = self._edges(arch[2:])

@@ -1,11 +1,13 @@
-"""Early stopping of a search over relaxed cells, before its derived network gets worse.
+"""Early stopping of a search over relaxed cells, before its derived network becomes worse.
 
 Zela et al., "Understanding and Robustifying Differentiable Architecture Search", ICLR 2020,
-arXiv:1909.09656, section 4.1: where the dominant eigenvalue of the Hessian of the validation loss
-in the architecture parameters grows fast, the search returns to the parameters before the growth.
-The eigenvalue is always that of the same images, from the same start of the power iteration: with
-16 other images in each epoch, the estimate of a network that does not change has a standard
-deviation of 35 % of its mean, and half of all searches of 20 epochs stop without any growth.
+arXiv:1909.09656, section 4.1: if the dominant eigenvalue of the Hessian of the validation loss in
+the architecture parameters grows fast, the search returns to the parameters before the growth.
+
+The eigenvalue is always computed on the same images, from the same start of the power iteration.
+With 16 different images in each epoch, the estimate for a network that does not change has a
+standard deviation of 35 % of its mean, and half of all searches of 20 epochs stop without any
+growth.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from hwnas.training.images.loader import Batch
 WINDOW_EPOCHS = 5
 """Evaluations, one per epoch, that are averaged."""
 LAG_EPOCHS = 4
-"""Evaluations between the two averages, and back to the parameters that are restored."""
+"""Evaluations between the two averages; also the age of the parameters that are restored."""
 MAX_GROWTH = 1.3
 """Growth of the average above which the search stops."""
 MIN_EVALUATIONS = 10
@@ -42,7 +44,7 @@ class CurvatureProbe:
     def eigenvalue(
         self, batch: Batch, loss: Callable[[Batch], Tensor], arch: Sequence[Tensor]
     ) -> float:
-        """Return the eigenvalue of ``loss`` in ``arch``, on the first ``batch`` that was given."""
+        """Return the eigenvalue of ``loss`` in ``arch``, on the ``batch`` of the first call."""
         if self.batch is None:
             images, labels = (part[:PROBE_IMAGES].clone() for part in batch)
             self.batch = images, labels

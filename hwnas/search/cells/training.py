@@ -83,7 +83,7 @@ def window_genotypes(
     distinct_sources: bool,
     skip_cap: int | None = None,
 ) -> list[Genotype]:
-    """Return up to ``count`` genotypes in the window, that of the greatest score first.
+    """Return up to ``count`` genotypes in the window, the one of the greatest score first.
 
     ``scores`` has a row for each node (normal, then reduction) with a score for each of
     `CellSpace.options`; the score of a pair of operations is their sum. A normal cell has at most

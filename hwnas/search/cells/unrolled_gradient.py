@@ -129,7 +129,7 @@ def dominant_eigenvalue(
     """Return the eigenvalue of ``d2L/da2`` of greatest magnitude, by power iteration.
 
     Zela et al., "Understanding and Robustifying Differentiable Architecture Search", ICLR 2020,
-    arXiv:1909.09656, section 3: where it grows, the derived network gets worse than the search net.
+    arXiv:1909.09656, section 3: if it grows, the derived network becomes worse than the search net.
     """
     vector = [torch.randn(part.shape, generator=generator, dtype=part.dtype) for part in arch]
     value = 0.0

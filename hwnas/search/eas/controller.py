@@ -35,7 +35,7 @@ from hwnas.spaces.grown.steps import (
 EMBEDDING, UNITS = 16, 50
 
 Allowed = Callable[[Layers], bool]
-"""Whether a network is allowed: its predicted latency keeps the budget."""
+"""Returns whether a network is allowed: whether its predicted latency keeps the budget."""
 Choose = Callable[[Tensor], int]
 """Returns an index into ``probs [K]``."""
 

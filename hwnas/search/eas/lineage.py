@@ -30,7 +30,8 @@ class Family:
     """``[N, C, H, W]``, normalised: they set the batch norms of added layers."""
 
     def __init__(self, space: Growable, costs: Costs, budget_ms: float, noise: float) -> None:
-        """``noise`` scales the noise that breaks the symmetry of copies; the EAS code has 1."""
+        """``noise`` scales the noise that breaks the symmetry of copies; it is 1 in the EAS
+        code."""
         self.space, self.costs, self.budget_ms, self.noise = space, costs, budget_ms, noise
 
     def open(self, pool: ModelPool, plan: SearchPlan, seed: int, images: Tensor) -> None:
@@ -76,7 +77,8 @@ class Family:
         return self.pool.net(member, self.space.architecture(self.genotype(member)))
 
     def request(self, parent: Member, steps: Sequence[Step], plan: TrainingPlan) -> TrainRequest:
-        """Return the network that ``steps`` make of ``parent``, with the inherited weights."""
+        """Return the request to train the network that ``steps`` make from ``parent``, with
+        inherited weights."""
         layers = self.layers(parent)
         descriptions = tuple(step.description for step in steps)
         generator = seeded(self.seed, "grown", parent.name, *descriptions)
@@ -94,7 +96,7 @@ class Family:
     ) -> Member | None:
         """Return the member, grown up to ``low_ms`` without training if it is faster.
 
-        Return ``None`` if it takes less than ``min_ms`` even then.
+        Return ``None`` if even the grown network takes less than ``min_ms``.
         """
         layers = self.layers(member)
         steps = growth_steps(self.space, layers, self.layers_ms, low_ms, high_ms, rng)

@@ -44,7 +44,7 @@ class Member(msgspec.Struct, frozen=True):
     parent: str
     """Name of the network that it grew from; empty for the start network."""
     steps: tuple[str, ...]
-    """Steps from the parent to this network, in words."""
+    """Steps from the parent to this network, as text."""
     choices: tuple[int, ...]
     """Choices of its genotype."""
     digest: str
@@ -108,7 +108,7 @@ class ModelPool:
         self.members = list({member.key: member for member in read_family(folder)}.values())
         self.used = 0
         """Members up to the last one that was requested. A search that is repeated from its start
-        finds later members in the folder too, which it has not requested yet."""
+        also finds members in the folder that it has not requested yet."""
 
     def evaluate(self, requests: Sequence[TrainRequest]) -> list[Member]:
         """Return a member for each request; new ones are trained."""

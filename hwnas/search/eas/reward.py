@@ -19,7 +19,7 @@ MAX_ACCURACY = 0.999
 LATENCY_EXPONENT = 0.1
 """w of ``(T / ms)^w``, as in the reward of ProxylessNAS."""
 LEARNING_RATE, ENTROPY_WEIGHT = 2e-3, 1e-5
-"""As in the code of the paper."""
+"""Learning rate of Adam and weight of the entropy, as in the code of the paper."""
 
 
 def reward(accuracy: float, latency_ms: float, budget_ms: float, w: float) -> float:

@@ -21,9 +21,9 @@ from hwnas.spaces.grown.steps import (
 from hwnas.training.plan import TrainingPlan
 
 MAX_CHILDREN = 10
-"""Networks that an episode trains at most."""
+"""Most networks that an episode trains."""
 PHASES = 4
-"""Times that a search chooses the network to grow from."""
+"""Number of times that a search chooses a new network to grow from."""
 USABLE_SHARE = 0.94
 """Networks grow up to this share of the budget: predictions are a few percent off, and the final
 network must keep the budget when it is measured."""
@@ -114,7 +114,7 @@ def growth_steps(
     """Return random steps that grow a network to at least ``low_ms``, never over ``high_ms``.
 
     Most of them widen: plain networks of many thin layers are hard to train. They end below
-    ``low_ms`` where no further step fits.
+    ``low_ms`` if no further step fits.
     """
     steps: list[Step] = []
     while predict_ms(layers) < low_ms:

@@ -102,12 +102,12 @@ class Eas:
         self.latency_exponent = latency_exponent
         self.compute, self.gpus = CPU, tuple[str, ...]()
         self.data, self.group_by = "", ""
-        """Where networks are trained and what on, as in `SearchContext`."""
+        """The data set and its groups, for trainings in other processes, as in `SearchContext`."""
         self.parent = ""
         """Name of the member to grow from."""
         self.known_members = 0
         """Members at the end of the last episode. The choice of a parent ignores later members, so
-        that a resumed search and a repeated one choose alike."""
+        that a resumed search makes the same choices."""
 
     @staticmethod
     def check(space: SearchSpace) -> None:
@@ -217,7 +217,7 @@ class Eas:
         return list(genotypes.values())
 
     def inherits(self, genotype: Genotype) -> bool:
-        """All networks are trained further from their weights."""
+        """Return true: all networks are trained further from their weights."""
         return True
 
     def preferences(self) -> None:
@@ -311,7 +311,7 @@ class Eas:
         return reward(accuracy, ms, family.budget_ms, self.latency_exponent)
 
     def _resume(self, files: SearchFiles) -> int:
-        """Load the checkpoint if there is one, and return its episodes."""
+        """Load the checkpoint if there is one, and return the number of its episodes."""
         episodes = 0
         if files.checkpoint.exists():
             state, notes = load_checkpoint(files.checkpoint)

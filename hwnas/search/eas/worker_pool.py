@@ -1,7 +1,7 @@
 """Where the networks of EAS are trained: in processes of this machine, or on a Ray cluster.
 
 Both train in the folders of `hwnas.training.job` and write the same files to them. A training that
-fails is reported and stops no other.
+fails is reported and does not stop the others.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from hwnas.training.job import TEACHER, TrainingJob, run_job
 from hwnas.training.pool import Outcome, ProcessPool
 
 RAY_OPTION = "option ray"
-"""What messages call the setting of the cluster's address."""
+"""Name of the option with the cluster's address, for messages."""
 
 INITIAL = "initial.safetensors"
-"""Weights that a training begins with, in its folder."""
+"""File of the initial weights, in the folder of a training."""
 INPUTS = ("job.json", INITIAL, TEACHER)
 OUTPUTS = ("network.safetensors", "result.json")
 IMAGES = "../data.safetensors"
@@ -80,7 +80,7 @@ class RayWorkers:
 
 
 def train_remotely(files: dict[str, bytes], images: bytes) -> dict[str, bytes]:
-    """Train a job whose input files come as bytes, on any machine; return its output files.
+    """Train a job whose input files are sent as bytes, on any machine; return its output files.
 
     Without ``images`` the job names a data set, which must be there too.
     """

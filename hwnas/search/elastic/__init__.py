@@ -1,1 +1,1 @@
-"""A trained network, cut to a latency budget by what each cut changes in its answers."""
+"""Cuts a trained network to a latency budget, by the effect of each cut on its predictions."""

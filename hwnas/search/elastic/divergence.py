@@ -1,4 +1,4 @@
-"""What a cut changes in the answers of a trained network.
+"""The effect of cuts on the predictions of a trained network.
 
 The measure is the mean Kullback-Leibler divergence from the network's probabilities. It needs no
 labels, and it is steadier than an accuracy: on 100 images an accuracy has a standard error of
@@ -22,7 +22,7 @@ from hwnas.nn.resized import resized
 from hwnas.spaces.elastic.space import ElasticSpace
 
 CHUNK_IMAGES = 16
-"""Images whose feature maps are kept at a time, for the blocks after a cut."""
+"""Images whose feature maps are held at a time, for the blocks after a cut."""
 CHUNK_PIXELS = 2000
 """Pixels of a chunk that a projection is solved again on."""
 
@@ -35,12 +35,12 @@ class Divergence:
         self.space, self.forms, self.images = space, forms, images
         self._members: dict[Genotype, float] = {}
         self._refitted: tuple[Genotype, Network] | None = None
-        """The last one, which is often asked for again."""
+        """The last refitted member, which is often needed again."""
         self._answers = self._probabilities(self.member(space.largest), 0)
 
     def of(self, genotype: Genotype) -> float:
-        """Return the divergence in nats of a member, with the weights that its training begins
-        with, from the whole network at full resolution."""
+        """Return the divergence in nats of a member, with its weights before training, from the
+        whole network at full resolution."""
         if genotype not in self._members:
             network = self.refitted(genotype)
             self._members[genotype] = self.of_network(network, genotype.choices[0])
@@ -77,7 +77,7 @@ class Divergence:
 
     def refitted(self, genotype: Genotype) -> Network:
         """Return a member whose projections are solved again for its own inputs; it shares no
-        weights. A whole network has the weights of the trained one at every resolution."""
+        weights. The whole network has the trained weights at every resolution."""
         if self._refitted is None or self._refitted[0] != genotype:
             self._refitted = genotype, self._refit(genotype)
         return deepcopy(self._refitted[1])

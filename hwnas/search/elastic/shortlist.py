@@ -1,9 +1,9 @@
 """Members of a trained network that may keep a budget, the most promising of each resolution.
 
-Cuts are taken to add up: the divergence of a member is about the sum of what each of its cuts
-changes alone. Then the best member of a resolution within a window of latencies is a knapsack
-(`hwnas.search.knapsack`). What cuts do together is measured afterwards, for the members of this
-list (`hwnas.search.elastic.divergence.Divergence.of`).
+Cuts are assumed to be additive: the divergence of a member is approximately the sum of the
+divergences of its single cuts. Then the best member of a resolution within a window of latencies is
+a knapsack (`hwnas.search.knapsack`). The divergence of combined cuts is measured afterwards, for
+the members of this list (`hwnas.search.elastic.divergence.Divergence.of`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def shortlist(
 ) -> list[Genotype]:
     """Return up to ``count`` members of each resolution with a latency in ``[low_ms, high_ms]``.
 
-    Where the whole network at a resolution is faster than ``low_ms``, it is returned instead, and
-    lower resolutions are left out: they cut what costs nothing to keep.
+    If the whole network at a resolution is faster than ``low_ms``, it is returned instead, and
+    lower resolutions are left out, as they would only lose accuracy.
     """
     scores, rng = _scores(increments), np.random.default_rng(seed)
     members: list[Genotype] = []
@@ -58,7 +58,7 @@ def random_members(
     count: int,
     seed: int,
 ) -> list[Genotype]:
-    """Return ``count`` members in the window, drawn without looking at what cuts change."""
+    """Return ``count`` random members in the window, whatever their divergence."""
     level = [[0.0] * len(space.cuts[place]) for place in space.elastic]
     per_size = -(-count // len(space.sizes)) + 1
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""The state of an elastic search that has ended: everything that its members are made of."""
+"""The state of a finished elastic search: everything from which its members are made."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ GATE_MEANS = ("squeeze_mean", "excite_mean")
 
 
 class ElasticState(NamedTuple):
-    """A tuned network, and what is known about its cuts."""
+    """A tuned network, with the statistics and increments of its cuts."""
 
     weights: dict[str, Tensor]
     """State dict of the whole network."""
     accuracy: float
-    """Of the whole network on the validation images."""
+    """Accuracy of the whole network on the validation images."""
     statistics: dict[int, BlockStatistics]
-    """By the index of the block."""
+    """Statistics by the index of the block."""
     increments: list[list[float]]
     """``[decision][candidate]``, see `hwnas.search.elastic.divergence.Divergence.increments`."""
     slices: TrainedSlices = NO_SLICES
@@ -42,11 +42,11 @@ class TunedNetwork(msgspec.Struct, frozen=True):
 
     architecture: Architecture
     accuracy: float
-    """On the validation images."""
+    """Accuracy on the validation images."""
 
 
 class TunedFiles(NamedTuple):
-    """Where a search leaves the tuned network, the teacher of every member."""
+    """Files of the tuned network, the teacher of every member."""
 
     weights: Path
     description: Path

@@ -3,10 +3,10 @@
 1. The whole network is tuned on the training images. It is a result in itself, and the teacher of
    every smaller network.
 2. Statistics of its inner channels give the weights of every cut in closed form
-   (`hwnas.nn.elastic.member`), and each cut's effect on the answers is measured alone.
+   (`hwnas.nn.elastic.member`), and the effect of each single cut on the predictions is measured.
 3. The best members within a latency window are solutions of a knapsack for each resolution. Their
-   projections are solved again for their own inputs, and those are chosen that give the labels of
-   the validation images the highest probability.
+   projections are solved again for their own inputs, and the members with the highest probability
+   of the validation images' labels are chosen.
 
 The idea of a knapsack over independent effects is that of HALP (Shen et al., NeurIPS 2022,
 arXiv:2110.10811) and SPDY (Frantar and Alistarh, ICML 2022, arXiv:2201.13096); the nested networks
@@ -52,15 +52,16 @@ from hwnas.training.job import TrainingJob, run_job
 from hwnas.training.log import EpochLog
 
 STATISTICS_IMAGES = 256
-"""Training images behind the closed forms."""
+"""Training images whose statistics the closed forms use."""
 DIVERGENCE_IMAGES = 128
-"""Training images on which answers are compared."""
+"""Training images on which predictions are compared."""
 MEMBERS_PER_SIZE = 2
 """Members of each resolution on the shortlist."""
 BEST_SIZES = 3
-"""Resolutions of which all members of the shortlist are judged; of others the first."""
+"""Number of resolutions of which all members of the shortlist are judged; of other resolutions the
+first member is."""
 JUDGED_IMAGES = 512
-"""Validation images by which members are judged, at most."""
+"""Most validation images on which members are judged."""
 ORIGINAL = "original"
 """Folder of the whole network's training, in the folder of the search."""
 
@@ -69,8 +70,8 @@ class ElasticOptions(StrategyOptions, frozen=True):
     """Options of strategy ``elastic``."""
 
     ranking: Literal["probability", "random"] = "probability"
-    """How members are chosen: by the probability that they give the labels of validation images;
-    ``random``: by latency alone, to compare with."""
+    """How members are chosen: by the mean probability of the labels of validation images;
+    ``random``: by latency alone, as a baseline."""
 
 
 def tuned_epochs(plan: SearchPlan, rounds: int) -> int:
@@ -149,12 +150,12 @@ class Elastic:
         write_json(tuned.description, TunedNetwork(self.space.original, state.accuracy))
 
     def network(self, genotype: Genotype) -> nn.Module:
-        """Return a member with weights of its own, solved from front to back on the host, on the
-        device of the search."""
+        """Return a member on the device of the search, with weights that are solved from front to
+        back on the host."""
         return self.context.compute.place(self.divergence.refitted(genotype))
 
     def inherits(self, genotype: Genotype) -> bool:
-        """All members are trained further from their weights."""
+        """Return true: all members are trained further from their weights."""
         return True
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
@@ -171,8 +172,8 @@ class Elastic:
 
     @torch.no_grad()
     def probability(self, genotype: Genotype) -> float:
-        """Return the `label_probability` of a member on validation images, with the weights that
-        its training begins with.
+        """Return the `label_probability` of a member on validation images, with its weights before
+        training.
 
         Closed forms alone favour small resolutions with few cuts: refitting helps members with many
         cuts most (`tools.evaluate.pretrained.resolutions`).
@@ -186,8 +187,8 @@ class Elastic:
         return self._probabilities[genotype]
 
     def _most_probable(self, members: Sequence[Genotype]) -> list[Genotype]:
-        """Return the members that were judged, the most probable first: the first one of each
-        resolution, and all of the best `BEST_SIZES`."""
+        """Return the judged members, those of the highest probability first: the first member of
+        each resolution, and all members of the best `BEST_SIZES`."""
         by_size: dict[int, list[Genotype]] = {}
         for member in members:
             by_size.setdefault(member.choices[0], []).append(member)
@@ -210,7 +211,7 @@ class Elastic:
     ) -> tuple[Network, float]:
         """Return the whole network after its training on the data, and its validation accuracy.
 
-        A training that was interrupted is resumed. A plan of no epochs leaves the network as it is.
+        A training that was interrupted is resumed. A plan of 0 epochs does not change the network.
         """
         if plan.tuning.epochs == 0:
             network = build(self.space.original)

@@ -63,7 +63,8 @@ class ChoiceOptions(StrategyOptions, frozen=True, kw_only=True):
     """How strategies ``proxyless`` and ``reinforce`` choose."""
 
     choice: Choice = "judged"
-    """How networks are chosen: judged on the supernet, or the most probable one as in the paper."""
+    """How networks are chosen: evaluated on the supernet, or the most probable one as in the
+    paper."""
 
     @property
     def judges(self) -> bool:
@@ -99,7 +100,7 @@ class ProxylessGradient:
     ) -> None:
         self.weights = PathTraining(supernet, compute, **training)
         self.generator = generator
-        """Draws the paths; the loop seeds it at the start of each epoch."""
+        """Generator of the paths; the loop seeds it at the start of each epoch."""
         self.objective = objective(objective_name, budget_ms)
         self.estimator, self.choice = estimator, choice
         self.judged: JudgedChoice | None = None
@@ -143,7 +144,7 @@ class ProxylessGradient:
         return self.weights.supernet
 
     def begin_epoch(self, warm_up: bool) -> None:
-        """Every step draws its own path."""
+        """Nothing to do: every step draws its own path."""
 
     def weight_step(self, batch: Batch, learning_rate: float) -> StepResult:
         loss, logits = self.weights.path_step(batch, self._sample(), learning_rate)
@@ -211,7 +212,8 @@ class ProxylessGradient:
         return pairs.gather(1, torch.multinomial(probs, 1, generator=self.generator))[:, 0].tolist()
 
     def judge_on(self, valid: Data, plan: SearchPlan, images: int, seed: int) -> None:
-        """Judge networks by validation images and the present weights, if the choice is that."""
+        """Evaluate networks on validation images with the present weights, if option ``choice`` is
+        ``judged``."""
         queries = plan.queries(images) if self.choice == "judged" else 0
         self.judged = JudgedChoice(self.weights, valid, queries, seed) if queries else None
 
@@ -222,7 +224,7 @@ class ProxylessGradient:
         return self.judged.best(probable, self.costs, (low_ms, high_ms), count, seed)
 
     def _probable(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
-        """Return the most probable network of the window, and others drawn there."""
+        """Return the most probable network of the window, and others drawn from it."""
         scores = [[math.log(max(prob, 1e-12)) for prob in row] for row in self.preferences()[0]]
         rng = np.random.default_rng(seed)
         return path_candidates(

@@ -1,4 +1,4 @@
-"""The choice of networks by a ProxylessNAS search: probable ones, judged on its supernet.
+"""The choice of networks after a ProxylessNAS search: probable ones, evaluated on the supernet.
 
 The probabilities of a search of some hundred steps rank networks much worse than its supernet does
 (tools/evaluate/exhaustive/results/choice.md), so they only propose: networks are drawn from them
@@ -39,7 +39,7 @@ class JudgedChoice:
 
     @property
     def drawn(self) -> int:
-        """How many probable networks `best` starts from."""
+        """Number of probable networks that `best` starts from."""
         return first_population(self.queries)
 
     def best(
@@ -52,7 +52,7 @@ class JudgedChoice:
     ) -> list[Genotype]:
         """Return the best networks in the window, from probable ones there.
 
-        Those themselves, the most probable first, if they lie outside: no network lies in it.
+        If no network lies in the window, return the probable ones, the most probable first.
         """
         low_ms, high_ms = window_ms
         start = np.array([genotype.choices for genotype in probable], np.int64)
@@ -68,8 +68,10 @@ class JudgedChoice:
         high_ms: float,
         rng: np.random.Generator,
     ) -> EvaluatedSet:
-        """Judge networks ``[N, P]`` and, except in cells, what evolves from them: a mutation may
-        give a node of a cell the same source twice."""
+        """Evaluate networks ``[N, P]`` and networks that evolve from them.
+
+        Cells do not evolve, since a mutation may give a node the same source twice.
+        """
         if not isinstance(self.supernet, Supernet) or costs.networks_ms(start).min() < low_ms:
             return EvaluatedSet(start, self.judge(start), costs.networks_ms(start))
         problem = window_problem(costs, self.judge, low_ms)

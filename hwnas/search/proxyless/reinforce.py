@@ -1,7 +1,8 @@
 """ProxylessNAS by REINFORCE: Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332, section 3.3.2.
 
 Supernet, weights and probabilities are those of the gradient form. An architecture step samples
-networks, rewards each for its answers on a batch of validation images and its latency, and follows
+networks, rewards each for its predictions on a batch of validation images and for its latency, and
+follows
 
     mean over networks of (reward - baseline) * grad log p(network)   (Williams, 1992)
 
@@ -35,7 +36,7 @@ from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.images.loader import Batch
 
 PART_IMAGES = 250
-"""Most images that are computed at once, with batch statistics of their own."""
+"""Most images in a forward pass; each pass has batch statistics of its own."""
 
 
 Reward = Literal["probability", "accuracy"]
@@ -45,8 +46,8 @@ class ReinforceOptions(ChoiceOptions, frozen=True, kw_only=True):
     """Options of strategy ``reinforce``."""
 
     reward: Reward = "probability"
-    """What a network is rewarded for: the mean probability that it gives the labels, or its
-    accuracy as in the paper."""
+    """Quantity that is rewarded: the mean probability of the labels, or the accuracy as in the
+    paper."""
 
 
 class Reinforce(ProxylessGradient):
@@ -128,7 +129,7 @@ class Reinforce(ProxylessGradient):
         return StepResult(F.cross_entropy(flat, labels), batch_accuracy(flat, labels))
 
     def _values(self, logits: Tensor, labels: Tensor) -> list[float]:
-        """Return the accuracy of each network, or the probability that it gives the labels."""
+        """Return the accuracy of each network, or its mean probability of the labels."""
         if self.reward == "accuracy":
             return (logits.argmax(2) == labels).float().mean(1).tolist()
         wanted = labels.expand(len(logits), -1)[..., None]

@@ -22,7 +22,8 @@ from hwnas.spaces.cells.genotype import CELL_INPUTS, Cell, CellGenotype, Edge
 
 Stem = Literal["cifar", "imagenet"]
 Norm = Literal["none", "pool", "pool and skip"]
-"""Which operations without weights end in a batch norm; in the final networks of DARTS none do."""
+"""The operations without weights that end in a batch norm; in the final networks of DARTS there are
+none."""
 
 
 class Stack(NamedTuple):
@@ -71,11 +72,12 @@ class Layout(NamedTuple):
     outputs: tuple[int, ...]
     """Indices of the blocks that are the outputs of the cells."""
     names: tuple[str, ...]
-    """Name of each block's module in the supernet (`hwnas.nn.cells.supernet`); empty: none."""
+    """Name of each block's module in the supernet (`hwnas.nn.cells.supernet`); empty if it has
+    none."""
     cells: tuple[int | None, ...]
     """Number of the cell of each block, None for stem and head."""
     edges: tuple[int | None, ...]
-    """Number of the genotype's edge that each block is, normal cell first; None: it is none."""
+    """Index of the genotype's edge for each block, normal cell first; None for other blocks."""
 
 
 def lay_out(stack: Stack, genotype: CellGenotype) -> Layout:
@@ -222,7 +224,7 @@ class GraphBuilder:
         self.cell: int | None = None
         """Number of the cell that is being added."""
         self.edge = 0
-        """Number of the genotype's edge that comes next."""
+        """Index of the genotype's next edge."""
 
     def add(self, block: Block, *sources: int, name: str = "") -> int:
         self.blocks.append(block)

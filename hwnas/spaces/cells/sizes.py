@@ -23,8 +23,8 @@ SMALLER = (
     *((8, channels) for channels in (16, 14, 12, 10, 8)),
     (5, 8),
 )
-"""Cells and channels of networks for budgets that the paper's exceed, each with 0.6 to 0.8 of the
-MACs of the one before, so that no budget lies between the networks of two sizes."""
+"""Cells and channels of networks for budgets that the paper's networks exceed. Each size has 0.6 to
+0.8 of the MACs of the previous one, so that the latencies of neighbouring sizes overlap."""
 
 _NAME = re.compile(r"(cells|cells-norm)-(\d+)x(\d+)")
 
@@ -66,7 +66,7 @@ def paper_size(input_shape: tuple[int, int, int]) -> StackSize:
 
 
 def network_sizes(input_shape: tuple[int, int, int]) -> list[StackSize]:
-    """Return the sizes of networks to choose from, the paper's first and the smallest last."""
+    """Return the available sizes of networks, the paper's first and the smallest last."""
     paper = paper_size(input_shape)
     smaller = [StackSize(*size) for size in SMALLER]
     if paper.layers < smaller[0].layers:

@@ -44,7 +44,7 @@ from hwnas.spaces.space import Baseline, Decision, Site, check_genotype
 EDGES_PER_NODE = 2
 """Number of operations that a node sums."""
 MAX_SMALL_INPUT_PX = 96
-"""Up to this input size `cell_space` takes the stem for small images."""
+"""Largest input size for which `cell_space` uses the stem for small images."""
 DEFAULT_CELLS = "DARTS_V2"
 BASELINE_CELLS = (DEFAULT_CELLS, "ISTA_twostage")
 """Published cells that are measured as baselines."""
@@ -100,7 +100,7 @@ class CellSpace(msgspec.Struct, frozen=True, dict=True):
     """All stacks of a normal and a reduction cell with ``nodes`` nodes of two operations each.
 
     A decision is one of the two inputs of a node: an operation and an earlier node. The decisions
-    are independent: a node may take both inputs from one source, as in ISTA-NAS. In DARTS the
+    are independent: a node may take both inputs from one source, as in ISTA-NAS. In DARTS the two
     sources differ, and so they do in `random` and `neighbours`.
 
     A candidate occurs in all cells of its kind. Hence `sites` yields a block for each width and
@@ -124,8 +124,8 @@ class CellSpace(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def searched(self) -> CellSpace:
-        """The same cells in networks of the search net's size. Genotypes of both spaces are the
-        same; blocks, and so costs, are those of other networks."""
+        """The space of the same cells in networks of the search net's size. Both spaces have the
+        same genotypes, but different blocks and so different costs."""
         if (size := self.search_size) is None:
             return self
         return msgspec.structs.replace(

@@ -24,10 +24,10 @@ from hwnas.spaces.space import Baseline, Decision, Site, check_genotype
 WIDTHS = (6, 5, 4, 3)
 """Inner channels that a block may keep, in sixths."""
 KERNEL_NAMES = ("", "smaller kernel", "smallest kernel")
-"""Of depthwise kernels that are smaller by 0, 1 and 2 steps, which take a kernel of 7 to 3."""
+"""Names of depthwise kernels that are smaller by 0, 1 and 2 steps; two steps reduce 7 to 3."""
 SIZE_STEP_PX = 8
-"""Step between two resolutions. Strides need not divide them: the padding of each block follows
-from its own size, and the last pooling takes any."""
+"""Step between two resolutions. Strides need not divide a resolution: the padding of each block
+follows from its own size, and the last pooling accepts any size."""
 MIN_SIZE_SHARE = 0.4
 """Smallest resolution, as a share of the largest."""
 DEFAULT_MACS_SHARE = 0.5
@@ -36,12 +36,12 @@ MIN_INNER_CHANNELS = 8
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """An option of a block: what remains of it."""
+    """An option of a block: the part of it that remains."""
 
     sixths: int = 6
-    """Inner channels that are kept, in sixths."""
+    """Inner channels that remain, in sixths."""
     kernel_steps: int = 0
-    """By how many steps of 2 each depthwise kernel is smaller, but not below 3."""
+    """Steps of 2 by which each depthwise kernel is smaller, but not below 3."""
     skipped: bool = False
 
     @property
@@ -57,7 +57,7 @@ def elastic_space(name: str, original: Architecture) -> ElasticSpace:
     """Return the space of the networks that can be cut from ``original``, a chain of blocks.
 
     ``original`` has the resolution and the classes of the data. Raises `UsageError` for a network
-    of which nothing but the resolution can change, and no resolution either.
+    of which neither a block nor the resolution can be changed.
     """
     if original.inputs:
         raise UsageError(
@@ -86,7 +86,7 @@ def _sizes(height: int, width: int) -> tuple[Size, ...]:
 
 
 def _fits(original: Architecture, size: Size) -> bool:
-    """Return whether each block leaves a pixel of images of ``size``."""
+    """Return whether each block outputs at least one pixel for images of ``size``."""
     try:
         adapt(original, (original.input_shape[0], *axes(size)), original.num_classes)
     except UsageError:
@@ -95,7 +95,7 @@ def _fits(original: Architecture, size: Size) -> bool:
 
 
 class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
-    """A trained network, and what may be cut from it."""
+    """The networks that can be cut from a trained network."""
 
     name: str
     original: Architecture
@@ -112,7 +112,8 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def cuts(self) -> tuple[tuple[Cut, ...], ...]:
-        """The options of each block of the original; `Cut` () alone: it stays as it is."""
+        """The options of each block of the original; only `Cut` () if the block cannot be
+        changed."""
         return tuple(map(_cuts, self.original.blocks))
 
     @cached_property
@@ -154,7 +155,7 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
         )
 
     def block(self, size: int, place: int, candidate: int) -> Block:
-        """Return what a candidate leaves of the block at ``place``, at the resolution of a number.
+        """Return the block at ``place`` after a candidate's cut.
 
         ``size`` is the index of a resolution in `sizes`.
         """
@@ -178,7 +179,7 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
         return Genotype(self.name, (size, *(whole if choices is None else choices)))
 
     def cut_names(self, genotype: Genotype) -> tuple[str, ...]:
-        """Return what remains of each block that can be cut, see `Cut.name`."""
+        """Return the name of the cut of each block that can be cut, see `Cut.name`."""
         choices = genotype.choices[1:]
         return tuple(self.cuts[p][c].name for p, c in zip(self.elastic, choices, strict=True))
 
@@ -239,7 +240,8 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
             yield Baseline(f"{self.name} at {size}", "resolution", network)
 
     def random(self, rng: Random) -> Genotype:
-        """Draw how much is cut first, then what: uniform draws would cut half of every block."""
+        """Draw the amount of cutting first, then the cuts: uniform draws would cut half of every
+        block."""
         share = rng.random()
 
         def draw(place: int) -> int:
@@ -252,7 +254,7 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
     def sample_sizes(self, count: int, rng: Random) -> list[Genotype]:
         """Return random networks that are spaced evenly in the logarithm of their MACs.
 
-        There are fewer than ``count`` where the space is as small as its resolutions.
+        There are fewer than ``count`` if the space has few networks.
         """
         low, high = (self.architecture(end).macs for end in (self.smallest, self.largest))
         pool = [self.smallest, self.largest, *(self.random(rng) for _ in range(20 * count))]
@@ -288,7 +290,7 @@ def _cuts(block: Block) -> tuple[Cut, ...]:
 
 
 def cut_block(block: Block, cut: Cut) -> Block:
-    """Return what ``cut`` leaves of ``block``; ``identity`` where it is left out."""
+    """Return ``block`` after ``cut``; ``identity`` if the cut leaves it out."""
     if cut.skipped:
         return Block("identity", block.in_channels, block.out_channels, 1, 1, 1, block.in_size)
     if cut.kernel_steps and block.spec.has_depthwise:

@@ -44,7 +44,7 @@ class GrownMobile(msgspec.Struct, frozen=True, dict=True):
     wider_actions: int = 2
     larger_actions: int = 2
     deeper_actions: int = 5
-    """Actions in an episode; these numbers come from no paper."""
+    """Numbers of actions in an episode; they are not from a paper."""
 
     @property
     def name(self) -> str:
@@ -138,9 +138,8 @@ class GrownMobile(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def _candidates(self) -> tuple[dict[Layer, Candidate], ...]:
-        """The candidates of each stage by the layer that they are.
-
-        Of candidates that differ in activation or squeeze-excite only, the first.
+        """The candidates of each stage by their layer. Of candidates that differ only in activation
+        or squeeze-excite, the first is used.
         """
         rows: list[dict[Layer, Candidate]] = []
         for stage in self.space.stages:

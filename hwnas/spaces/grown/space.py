@@ -54,7 +54,7 @@ class GrownStage(msgspec.Struct, frozen=True, kw_only=True):
     """The layers that a stage may have."""
 
     widths: tuple[int, ...]
-    """Ascending: a layer is widened to the next one."""
+    """Widths of a layer, ascending; a layer is widened to the next one."""
     kernels: tuple[int, ...]
     depth: int
     """Maximum number of layers."""
@@ -95,7 +95,7 @@ class GrownSpace(msgspec.Struct, frozen=True, dict=True):
     """Actions in an episode of EAS; its code has 4 for plain networks and 10 for dense ones."""
     deeper_actions: int = 5
     larger_actions: int = 0
-    """No layer gets a larger kernel."""
+    """Actions that enlarge kernels: none."""
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -139,7 +139,7 @@ class GrownSpace(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def max_macs(self) -> float:
-        """Limit for the networks that are sampled, measured and compared with."""
+        """Largest MACs of networks that are sampled, measured or used as baselines."""
         return 4 * self.architecture(self.default).macs
 
     def genotype(self, layers: Layers) -> Genotype:
@@ -198,16 +198,16 @@ class GrownSpace(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def fixed(self) -> tuple[Block, ...]:
-        """The blocks of the default network that are no layers: stem, pools, transitions, head."""
+        """The blocks of the default network other than layers: stem, pools, transitions, head."""
         placed_blocks = self.placed_blocks(self.layers(self.default))
         return tuple(block for block, at in placed_blocks if at is None)
 
     def sites(self) -> Iterable[Site]:
         """Yield blocks of uniform networks and of the start network: a sample to be measured.
 
-        The space has too many blocks to measure all; the model predicts the others. A block that
-        is no layer goes with the layer before it. Blocks with more than twice the MACs of the whole
-        default network are left out.
+        The space has too many blocks to measure all; the model predicts the others. Blocks that are
+        no layers are yielded with the layer before them. Blocks with more than twice the MACs of
+        the whole default network are left out.
         """
         max_macs = 2 * self.architecture(self.default).macs
         firsts = [sum(stage.depth for stage in self.stages[:n]) for n in range(len(self.stages))]

@@ -147,8 +147,8 @@ def sentence(space: Growable, layers: Layers) -> list[tuple[str, Place | None]]:
     """Return a network as the controller reads it: a word for each layer, pool and transition.
 
     The words are those of the EAS code: ``conv-16-3``, ``fc-64``, ``pool``; ``g12``, ``t``; and
-    ``mb-6-3`` for an MBConv. There is none for strides, the first convolution of a dense network,
-    stem and head of a mobile one, skips and the classifier.
+    ``mb-6-3`` for an MBConv. Strides, the first convolution of a dense network, stem and head of a
+    mobile network, skips and the classifier have no word.
     """
     words: list[tuple[str, Place | None]] = []
     for block, at in space.placed_blocks(layers):

@@ -141,7 +141,7 @@ class TreeSpace(msgspec.Struct, frozen=True, dict=True):
 class _Edge(NamedTuple):
     name: str
     place: int
-    """Index of its block in the network."""
+    """Index of the edge's block in the network."""
 
 
 class _Layout(NamedTuple):
@@ -161,7 +161,7 @@ def inner_widths(space: TreeSpace) -> list[int]:
 
 
 GROUPED = 2
-"""Widths are multiples of this, as the convolution at the root of a cell is in two groups."""
+"""Divisor of all widths, as the convolution at the root of a cell has two groups."""
 
 
 def _lay_out(space: TreeSpace) -> _Layout:

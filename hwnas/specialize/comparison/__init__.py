@@ -1,1 +1,1 @@
-"""Runs side by side: what they delivered, and what of it differs for real."""
+"""Comparison of runs: their delivered networks, and which differences are significant."""

@@ -18,14 +18,14 @@ from hwnas.specialize.comparison.settings import differing_settings
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run delivered."""
+    """The delivered network of a run."""
 
     run: str
     target: str
     runtime: str
     precision: str
     hardware: str
-    """Of the machine that the run was on."""
+    """Hardware of the machine of the run."""
     verdict: Verdict
     budget_ms: float | None
     median_ms: float | None
@@ -36,21 +36,21 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     together_kind: Kind | None = None
     score_name: str
     score: float | None
-    """Accuracy or agreement on the test images, of the file where it was run."""
+    """Accuracy or agreement on the test images, by the file if it was run."""
     score_ci95: tuple[float, float] | None
     test_images: int | None
     digest: str
-    """Of the architecture."""
+    """Digest of the architecture."""
     params: int
     macs: int
     input_shape: tuple[int, int, int]
     size_bytes: dict[str, int]
-    """Of each file; the delivered one comes first."""
+    """Size of each file; the delivered one comes first."""
     seconds: float
-    """Of the whole run, on the wall."""
+    """Wall-clock time of the whole run."""
     data: str
     data_digest: str
-    """Of images, labels and splits; empty if unknown."""
+    """Digest of images, labels and splits; empty if unknown."""
 
 
 class LatencyRatio(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class LatencyRatio(msgspec.Struct, frozen=True, kw_only=True):
     ci95: tuple[float, float] | None = None
     """None for files that were measured in separate runs."""
     tie: bool | None = None
-    """Whether it is open which of the two is faster; None without an interval."""
+    """Whether it is undecided which of the two is faster; None without an interval."""
 
 
 class ScoreDifference(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +69,7 @@ class ScoreDifference(msgspec.Struct, frozen=True, kw_only=True):
     difference: float
     ci95: tuple[float, float]
     p_value: float
-    """Of McNemar's exact test."""
+    """p-value of McNemar's exact test."""
     only_first: int
     """Images that only the first file classifies correctly."""
     only_second: int
@@ -89,9 +89,9 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     latency: LatencyRatio | None = None
     score: ScoreDifference | None = None
     latency_note: str = ""
-    """Why the latencies are not compared."""
+    """Reason why the latencies are not compared."""
     score_note: str = ""
-    """Why the accuracies are not compared."""
+    """Reason why the accuracies are not compared."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,9 +99,9 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     rows: tuple[Row, ...]
     settings: dict[str, tuple[str, ...]]
-    """Options and versions that are not the same for all, with the value of each result."""
+    """Options and versions that differ between the results, with the value of each result."""
     pairs: tuple[Pair, ...]
-    """Every two results."""
+    """Each pair of results."""
 
 
 def compare_runs(runs: Sequence[Path]) -> Comparison:
@@ -180,7 +180,7 @@ def _latency_note(first: Row, second: Row) -> str:
 
 
 def _is_local(target: str) -> bool:
-    """Whether a target is the machine of the run itself."""
+    """Return whether a target is the machine of the run itself."""
     try:
         return find_profile(target).transport == "local"
     except HwnasError:

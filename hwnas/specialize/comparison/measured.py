@@ -27,8 +27,8 @@ def measured(
     """Return the comparison with latencies that are measured now, interleaved.
 
     Files of the same target are measured together. Raises `UsageError` if no two results have the
-    same target, `InvalidFile` for a file that is missing or not the delivered one, and what a
-    benchmark raises.
+    same target, `InvalidFile` for a file that is missing or not the delivered one, and the errors
+    of a benchmark.
     """
     by_target = sorted(entries, key=lambda entry: entry.result.target)
     groups = [list(group) for _, group in groupby(by_target, lambda entry: entry.result.target)]
@@ -71,7 +71,7 @@ def _measurements(
 
 
 def _target(entry: Entry) -> str:
-    """Return the name or the profile file of the target, as the run was given it."""
+    """Return the name or the profile file of the target, as in the run's specification."""
     for target in entry.spec.targets if entry.spec else ():
         if find_profile(target).name == entry.result.target:
             return target

@@ -16,7 +16,7 @@ from hwnas.specialize.comparison.compare import Comparison, Row
 from hwnas.specialize.comparison.text import sentences, table
 
 STYLES = ("circle blue", "square orange", "triangle green", "diamond grey")
-"""Symbol and colour of each result; more results begin again."""
+"""Symbol and colour of each result; they repeat for more results."""
 
 
 def page(comparison: Comparison) -> str:

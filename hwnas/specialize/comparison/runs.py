@@ -20,7 +20,8 @@ class Entry(NamedTuple):
     """A result of a run."""
 
     name: str
-    """As the run was named; with target and budget, where it has several results."""
+    """Name of the run as the user gave it, with target and budget if the run has several
+    results."""
     folder: Path
     report: Report
     result: Result
@@ -37,7 +38,7 @@ class Entry(NamedTuple):
 def read_entries(runs: Sequence[Path]) -> list[Entry]:
     """Return the results of runs, given by their folders or their ``report.json``.
 
-    Raises `UsageError` for what is no run, has no result or is named twice, and where there is
+    Raises `UsageError` for a path that is no run, has no result or is named twice, and if there is
     nothing to compare.
     """
     places = sorted(run.resolve() for run in runs)

@@ -1,4 +1,4 @@
-"""Where the settings of runs differ."""
+"""The differences between the settings of runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hwnas.specialize.options import OPTIONS, RunOption
 from hwnas.specialize.spec import RunSpec
 
 CHANGING = ("load at the end",)
-"""Of the environment, what differs between any two runs."""
+"""Fields of the environment that differ between any two runs."""
 
 
 def differing_settings(entries: Sequence[Entry]) -> dict[str, tuple[str, ...]]:
     """Return the options and versions that are not the same for all results.
 
-    Options need the run folders; where only a report is given, its command stands for them.
+    Options are read from the run folders; for a report alone they are taken from its command.
     """
     specs = [entry.spec for entry in entries if entry.spec is not None]
     settings: dict[str, tuple[str, ...]] = {}
@@ -34,7 +34,7 @@ def differing_settings(entries: Sequence[Entry]) -> dict[str, tuple[str, ...]]:
 
 
 def _text(option: RunOption, spec: RunSpec) -> str:
-    """Return the value of an option as it is typed; ``default`` where it was left out."""
+    """Return the value of an option as it is typed; ``default`` if it was left out."""
     value = getattr(spec, option.field)
     if value in (None, (), "", {}):
         return "default"

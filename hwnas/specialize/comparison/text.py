@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001 - dashes and minus signs are meant
-"""A comparison in words: the table's cells and the sentences, for the terminal and the page."""
+"""A comparison as text: the table's cells and sentences, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hwnas.specialize.comparison.compare import Comparison, Pair, Row, ScoreDiff
 
 
 def table(comparison: Comparison) -> list[tuple[str, list[str]]]:
-    """Return what is compared, and its text for each result."""
+    """Return the compared quantities, and the text of each result."""
     lines: dict[str, list[str]] = {}
     for place, row in enumerate(comparison.rows):
         for name, text in _lines(row):
@@ -45,7 +45,7 @@ def _lines(row: Row) -> Iterator[tuple[str, str]]:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """Return how every two results compare."""
+    """Return sentences on each pair of results."""
     return [line for pair in comparison.pairs for line in _pair(pair)]
 
 

@@ -25,7 +25,7 @@ class SearchTask(msgspec.Struct, frozen=True, tag="search"):
     plan: SearchPlan
     round: int
     compute: Compute
-    """Of rank 0; other ranks take the GPU of their own number."""
+    """Device of rank 0; other ranks take the GPU of their own number."""
 
 
 class TrainTask(msgspec.Struct, frozen=True, tag="train"):
@@ -35,7 +35,7 @@ class TrainTask(msgspec.Struct, frozen=True, tag="train"):
 
 
 class End(msgspec.Struct, frozen=True, tag="end"):
-    """Leave the process group: there is nothing more to do."""
+    """Leave the process group at the end of the run."""
 
 
 Task = SearchTask | TrainTask | End
@@ -48,19 +48,19 @@ def send(task: Task) -> None:
 
 
 class _Shared:
-    """Whether all ranks work on a task; it stays true where an error ended this rank's part."""
+    """Whether all ranks work on a task; it stays true if an error ended this rank's part."""
 
     running = False
 
 
 def left_in_task() -> bool:
-    """Whether an error took this rank out of a task that the other ranks still work on."""
+    """Return whether this rank left a task by an error while the other ranks still work on it."""
     return _Shared.running
 
 
 @contextmanager
 def together(task: Task | None) -> Iterator[None]:
-    """Send ``task`` to the other ranks, and do this rank's part of it in the body."""
+    """Send ``task`` to the other ranks; the body does this rank's part."""
     if task is not None:
         send(task)
     _Shared.running = task is not None

@@ -1,1 +1,1 @@
-"""Runs on this disk: what there is, and what of it may be deleted."""
+"""Runs on this disk: listing them, and deleting what they no longer need."""

@@ -1,4 +1,4 @@
-"""What of a finished run may be deleted: what was needed to make its files, and nothing else.
+"""Deletes from finished runs the files that were needed only to make the results.
 
 Delivered files, reports, journals, logs, and the weights of the delivered networks stay.
 """
@@ -32,10 +32,10 @@ class Part(msgspec.Struct, frozen=True):
 
 
 def deletable(run: Path) -> list[Part]:
-    """Return what may be deleted in the folder of a finished run.
+    """Return the files that may be deleted in the folder of a finished run.
 
-    Raises `UsageError` for a folder that is no run, and for a run that is running or has not
-    finished: it needs its checkpoints.
+    Raises `UsageError` for a folder that is no run, and for a run that is running or unfinished,
+    which needs its checkpoints.
     """
     if not is_run(run):
         raise UsageError(f"{run}: not the folder of a run, it has no {CONFIG}")
@@ -59,7 +59,7 @@ def deletable(run: Path) -> list[Part]:
 
 
 def clean(run: Path) -> list[Part]:
-    """Delete what `deletable` names, and return it. The run can't be resumed afterwards."""
+    """Delete the files of `deletable`, and return them. The run cannot be resumed afterwards."""
     parts = deletable(run)
     with lock_folder(run):
         write_json(run / CLEANED, {"cleaned": local_time()})

@@ -1,4 +1,4 @@
-"""The runs below a folder: how far each is, and what it delivered."""
+"""The runs below a folder, with their state and results."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ State = Literal["running", "finished", "cleaned", "interrupted", "unreadable"]
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A result of a run, or a run that has none yet."""
+    """A result of a run, or a run without a result so far."""
 
     run: str
-    """Its folder."""
+    """Folder of the run."""
     state: State
     target: str = ""
     budget: str = ""
-    """As it was given; a result has it in ms."""
+    """Budget as the user gave it; in ms for a result."""
     verdict: str | None = None
-    """Of a finished run: whether the budget is kept."""
+    """Verdict of a finished run: whether the budget is kept."""
     measured_ms: float | None = None
     kind: str | None = None
-    """What the latency is: measured, simulated, …"""
+    """Kind of the latency: measured, simulated, …"""
     accuracy: float | None = None
-    """Of the delivered file, on the test images."""
+    """Accuracy of the delivered file on the test images."""
     date: str = ""
-    """Of the last change, local time."""
+    """Date of the last change, local time."""
     size_bytes: int = 0
-    """Of the run's folder."""
+    """Size of the run's folder."""
 
 
 def list_runs(folder: Path) -> list[RunRow]:
     """Return the results of all runs in ``folder`` and below, by name.
 
     Raises `UsageError` if the folder does not exist. The parts of a run of several targets or
-    variants are not listed for themselves.
+    variants are not listed separately.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
@@ -70,7 +70,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
 
 
 def state_of(run: Path) -> State:
-    """Return how far a run is."""
+    """Return the state of a run."""
     if is_locked(run):
         return "running"
     if (run / CLEANED).exists():
@@ -115,7 +115,7 @@ def _with_result(row: RunRow, result: Result) -> RunRow:
 
 
 def _date(run: Path) -> str:
-    """Return when a run was worked on last: rendering its report again is no work."""
+    """Return the date of the last work on a run; rendering its report again does not count."""
     files = [run / name for name in ("stages.jsonl", REPORT, CONFIG)]
     changed = [file.stat().st_mtime for file in files if file.exists()]
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(changed[0])) if changed else ""

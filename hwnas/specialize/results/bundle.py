@@ -32,7 +32,7 @@ class _File(msgspec.Struct, frozen=True):
 
 
 class _Files(msgspec.Struct, frozen=True):
-    """The part of a run's manifest that says how its files take images."""
+    """The part of a run's manifest that states the preprocessing of its files."""
 
     files: tuple[_File, ...]
 

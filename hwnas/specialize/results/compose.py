@@ -45,11 +45,11 @@ from hwnas.specialize.steps.deliver import DeliveryResult, TrainedCandidate
 from hwnas.specialize.steps.screening import ScreeningResult
 
 CURVE_POINTS = 400
-"""Points that the report keeps of a search's log; the log keeps all."""
+"""Most points of a search's log that the report holds."""
 
 
 def compose(run: RunContext, screened: ScreeningResult, delivered: DeliveryResult) -> Report:
-    """Return the report of a run that has ended."""
+    """Return the report of a finished run."""
     spec, result = run.spec, _result(run, screened, delivered)
     if run.dataset.answers_of:
         result = result.as_agreement()
@@ -117,7 +117,8 @@ def _reason(run: RunContext, delivered: DeliveryResult) -> str:
 
 
 def _advantage(run: RunContext, delivered: DeliveryResult) -> str:
-    """Return by what the delivered network was chosen among those within the budget."""
+    """Return the criterion by which the delivered network was chosen among those within the
+    budget."""
     own, score = delivered.chosen.result, run.dataset.score_name
     others = [each.result for each in rivals(run, delivered)]
     if any((each.label_probability or 0.0) > (own.label_probability or 0.0) for each in others):

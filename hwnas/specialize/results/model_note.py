@@ -1,4 +1,4 @@
-"""Whether the latency model of a run agrees with the networks that the run measured."""
+"""Notes on latency models that disagree with the networks that a run measured."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ INSIDE_STDS = 1.645
 """Half of a 90 % interval in standard deviations."""
 LEAST_NETWORKS = 5
 LEAST_SHARE_INSIDE = 0.5
-"""Networks are chosen for a low prediction, so that fewer than 90 % lie inside, though the model
-is right."""
+"""Least share of networks inside their 90 % interval. Networks are chosen for a low prediction, so
+fewer than 90 % are inside even if the model is right."""
 LEAST_FACTOR = 0.05
-"""Smaller differences from the prediction cost a run little."""
+"""Least factor between measurement and prediction that is noted; smaller ones have little
+effect."""
 
 
 def model_note(run: RunContext) -> str:
-    """Return a note for a model that the first measurements of a run contradict; else nothing.
+    """Return a note if the first measurements of a run contradict the model; else nothing.
 
-    Later rounds have a model that is fitted to these measurements.
+    Only the first round counts, as the models of later rounds are fitted to measurements of the
+    run.
     """
     try:
         path = run.folder.path / "search" / "round-1.json"
@@ -43,7 +45,7 @@ def model_note(run: RunContext) -> str:
 
 
 def disagreement(candidates: Iterable[Candidate]) -> str:
-    """Return how far measured networks are from their predictions, if the model is wrong."""
+    """Return a text on the difference between measurements and predictions; empty if they agree."""
     pairs = [
         (each.measured_ms, each.predicted_ms, each.predicted_std_ms)
         for each in candidates

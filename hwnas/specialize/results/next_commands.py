@@ -43,7 +43,7 @@ def next_commands(
 
 
 def _given(spec: RunSpec, name: str) -> str:
-    """Return the device of a name as the run was given it: a profile's file has its name."""
+    """Return the device as in the run's specification: a name, or the file of its profile."""
     return next((each for each in spec.targets if Path(each).stem == name), name)
 
 

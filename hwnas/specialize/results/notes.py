@@ -1,4 +1,4 @@
-"""The notes of a report: what the user of a run's files should know."""
+"""The notes of a report for the user of a run's files."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def _input_note(run: RunContext) -> str:
 
 
 def count_note(verified: int, total: int, score: str = "accuracy") -> str:
-    """Return on how many test images the files were verified; empty if on all."""
+    """Return a note on the number of test images on which the files were verified; empty if all
+    were used."""
     if verified == total:
         return ""
     return (
@@ -126,8 +127,8 @@ def rivals(run: RunContext, delivered: DeliveryResult) -> list[TrainedCandidate]
 
 
 def _not_told_apart(run: RunContext, delivered: DeliveryResult) -> list[str]:
-    """Return a note for each network within the budget of a higher accuracy, or of a higher
-    probability of the labels, than the delivered."""
+    """Return a note for each network within the budget that has a higher accuracy, or a higher
+    probability of the labels, than the delivered network."""
     own, images = delivered.chosen.result, len(run.dataset.valid.labels)
     notes: list[str] = []
     for rival in rivals(run, delivered):
@@ -153,7 +154,7 @@ def _not_told_apart(run: RunContext, delivered: DeliveryResult) -> list[str]:
 def width_hint(space: SearchSpace, width_mults: tuple[float, ...], baseline: str) -> str:
     """Return advice to search at the width of a uniform baseline such as ``uniform mb k3 e6 x2``.
 
-    Empty if the run was given its ``width_mults``, or the baseline is not wider than the space.
+    Empty if ``width_mults`` were given, or if the baseline is not wider than the space.
     """
     width = re.search(r" x([0-9.]+)$", baseline)
     if width is None or float(width[1]) <= 1 or width_mults:

@@ -118,8 +118,8 @@ def candidate_rows(
 ) -> tuple[CandidateRow, ...]:
     """Return the trained networks, then those that were only screened.
 
-    Of the latter, networks that users would ship without a search are listed as well, and those to
-    compare with that other programs left without a latency.
+    Baselines that users would ship without a search are listed even if they were not screened, and
+    those without a latency because other programs disturbed it.
     """
     rows = [_trained_row(each, run, delivered, screened.model) for each in delivered.trained]
     trained = {each.digest for each in delivered.trained}
@@ -138,12 +138,12 @@ def candidate_rows(
 
 
 def _is_disturbed(run: RunContext, measured_ms: float | None) -> bool:
-    """Return whether other programs left a network without a latency."""
+    """Return whether a network has no latency because other programs disturbed it."""
     return run.target.runner is not None and measured_ms is None
 
 
 def _original(run: RunContext) -> TunedNetwork | None:
-    """Return the tuned network that the others are cut from, if there is one."""
+    """Return the tuned network from which the others are cut, if there is one."""
     if run.weights is None:
         return None
     return TunedFiles.of(SearchFiles.of_run(run.folder.path)).read()
@@ -264,7 +264,7 @@ def artifact_row(run: RunContext, artifact: Artifact) -> ArtifactRow:
 
 
 def other_row(run: RunContext, artifact: Artifact) -> OtherRuntime:
-    """Return the network's latency and accuracy in a format that the target does not take."""
+    """Return the network's latency and accuracy in another format than the target's."""
     measurement = run.folder.measured(f"other-{artifact.runtime}").get(artifact.format)
     return OtherRuntime(
         runtime=artifact.runtime,

@@ -1,1 +1,1 @@
-"""From a specification to an open run: device, data, space, latency model, budget, plans."""
+"""Opens a run from its specification: device, data, space, latency model, budget, plans."""

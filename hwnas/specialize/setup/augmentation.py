@@ -1,4 +1,4 @@
-"""Which augmentation suits which images."""
+"""The default augmentation for images."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def default_augmentation(
     """Return the augmentation for training images of a shape ``(C, H, W)``.
 
     Photos are cropped, mirrored and a little recoloured (brightness and saturation as in
-    ProxylessNAS's search on ImageNet); small colour images are shifted and mirrored; grey ones are
-    shifted only, as digits, letters and X-rays have a side. ``flip`` overrides whether images are
-    mirrored.
+    ProxylessNAS's search on ImageNet); small colour images are shifted and mirrored; grey images
+    are only shifted, as mirrored digits, letters and X-rays have another meaning. ``flip``
+    overrides whether images are mirrored.
     """
     channels, size, _ = input_shape
     if channels == 1:

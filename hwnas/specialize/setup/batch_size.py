@@ -24,12 +24,12 @@ from hwnas.training.plan import TrainingPlan
 MEMORY_SHARE = 0.6
 """Share of the free memory that a training may take: the data and other programs need the rest."""
 MEASURED_SIZES = 16, 32
-"""Batches whose difference in memory is that of their images."""
+"""Two batch sizes; the memory per image follows from the difference of their memory."""
 MIN_IMAGES = 4
-"""Images below which batch norm has nothing to average over."""
+"""Least batch size: batch norm needs several images."""
 STEP_BYTES = 1.2e9
-"""Memory that the images of a fine-tuning's step take at most on a CPU. Larger parts of a batch are
-not faster there."""
+"""Most memory for the images of a part of a batch in fine-tuning on a CPU; larger parts are not
+faster."""
 
 
 def step_image_bytes(architecture: Architecture, compute: Compute) -> float:
@@ -57,7 +57,7 @@ def in_parts(plan: TrainingPlan, image_bytes: float, device: str) -> TrainingPla
     """Return the plan of a fine-tuning with its batches in parts, of at most `STEP_BYTES` on a CPU.
 
     With frozen norms the gradients of the parts add up to the batch's, so that only rounding and
-    the masks of the dropout differ. Other plans stay as they are.
+    the masks of the dropout differ. Other plans are returned unchanged.
     """
     if device != "cpu" or not plan.frozen_norms:
         return plan
@@ -74,7 +74,7 @@ def fitting(planned: int, image_bytes: float, free_bytes: float) -> int:
 
 
 def processes_for(networks: int, compute: Compute) -> int:
-    """Return how many of ``networks`` are trained at once: a process for each core of a CPU."""
+    """Return the number of ``networks`` that are trained at once: one process per core of a CPU."""
     return min(networks, cores()) if compute.kind == "cpu" and ranks() == 1 else 1
 
 
@@ -88,8 +88,8 @@ def resolve_batch_size(
 ) -> int:
     """Return the batch size stored in ``file``, or else one that fits the memory.
 
-    That is stored in ``file``, so that a resumed run has the same. Batches have equal parts for all
-    ranks.
+    A new batch size is stored in ``file``, so that a resumed run has the same. It is a multiple of
+    the number of ranks.
     """
     if file is not None and file.exists():
         return read_json(file, int)

@@ -12,14 +12,14 @@ from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.spec import Budget, Share
 
 RANDOM_NETWORKS, RANDOM_GROWN_NETWORKS = 1001, 101
-"""Networks behind the median of a space; fewer where each has blocks of its own."""
+"""Networks from which the median of a space is computed; fewer if each has blocks of its own."""
 
 
 def resolve_budget(budget: Budget | None, costs: Costs, default_ms: float) -> float:
     """Return the budget in ms. Raises `BudgetError` with the range if no network can keep it.
 
-    A budget above the largest network's latency is an error too: every network keeps it, so
-    nothing is left to search.
+    A budget above the largest network's latency is an error too: every network keeps it, so there
+    is nothing to search.
     """
     budget_ms = default_ms if budget is None else budget.value
     if isinstance(budget, Share):

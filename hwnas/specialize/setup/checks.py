@@ -1,4 +1,4 @@
-"""Checks of a run before any work: what would otherwise stop it hours later."""
+"""Checks of a run before any work, for errors that would otherwise occur hours later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The device that trains: settled once for a run, and the same when the run is resumed."""
+"""The training device: chosen once for a run, and the same when the run is resumed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def settle_compute(
     """Return the device, precision and threads of a run, stored in its ``folder``.
 
     A resumed run keeps its own, unless the specification names another device. Raises `UsageError`
-    where that device is not here. ``choose_threads`` is called for a new run without a number.
+    if the device is not available. ``choose_threads`` is called for a new run without a number.
     """
     file = None if folder is None else folder / "compute.json"
     if file is None or not file.exists():
@@ -39,8 +39,8 @@ def settle_compute(
 
 
 def child_gpus(device: str, compute: Compute) -> tuple[str, ...]:
-    """Return the GPUs of trainings in processes of their own, as CUDA_VISIBLE_DEVICES names them:
-    all, unless ``device`` names one."""
+    """Return the GPUs for trainings in separate processes, as in CUDA_VISIBLE_DEVICES: all, unless
+    ``device`` names one."""
     if compute.kind != "cuda":
         return ()
     gpus = visible_gpus()
@@ -49,8 +49,8 @@ def child_gpus(device: str, compute: Compute) -> tuple[str, ...]:
 
 
 def training_threads(size: int, networks: int) -> int:
-    """Return the threads of each training where ``networks`` are trained on images of a height in
-    pixels: they share the cores, but small images keep one thread."""
+    """Return the threads of each training of ``networks`` on images of a height in pixels: they
+    share the cores, but small images need only one thread."""
     return 1 if size < PHOTO_SIZE else max(1, physical_cores() // min(networks, cores()))
 
 

@@ -30,14 +30,14 @@ class PlannedRun(msgspec.Struct, frozen=True):
     runtime: str
     precision: Precision
     space: str
-    """With the width or the size of its networks, where the run chose it."""
+    """Name of the space, with the width or size of its networks if the run chose it."""
     budget_ms: float
     range_ms: tuple[float, float, float]
     """Least, median and greatest latency of the space's networks."""
     latency: PlannedLatency
     networks: int
     source: str
-    """Of the latency model."""
+    """Source of the latency model."""
 
 
 class PlannedData(msgspec.Struct, frozen=True):
@@ -59,14 +59,15 @@ class PlanReport(msgspec.Struct, frozen=True, kw_only=True):
     data: PlannedData
     search: SearchPlan
     judged: int
-    """Networks that the strategy judges on its supernet; 0 for one that judges none."""
+    """Number of networks that the strategy evaluates on its supernet; 0 for other strategies."""
     training: TrainingPlan
     starts_from: str = ""
     """Name of the trained network that is cut; empty: networks are trained from scratch."""
 
 
 def plan_run(run: ResolvedRun, folder: Path | None = None) -> PlannedRun:
-    """Return what a run can reach on its target; measures a latency model if there is none.
+    """Return the latencies that a run can reach on its target; measures a latency model if there is
+    none.
 
     Raises `BudgetError` for a budget out of reach. ``folder`` is that of a run to resume.
     """

@@ -1,4 +1,4 @@
-"""How much a run searches and trains, in images shown, so that it fits data of any size."""
+"""The amount of search and training of a run, in images shown, so that it fits data of any size."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from hwnas.training.images.augment import Augmentation
 from hwnas.training.plan import TrainingPlan, one_cycle_plan, scaled_learning_rate
 
 REFERENCE_MACS = 5_000_000
-"""The numbers of images of an `Effort` are for networks of this size; larger ones see fewer."""
+"""MACs of the networks for which an `Effort` states numbers of images; larger networks are trained
+on fewer."""
 
 
 class Effort(msgspec.Struct, frozen=True):
     """The work of a run, for networks of `REFERENCE_MACS`.
 
-    Without passes it is that of a paper, whatever the size of the networks (`work.recipes`).
+    Without passes the schedules are those of a paper, for networks of any size (`work.recipes`).
     """
 
     warmup_passes: int
@@ -29,12 +30,12 @@ class Effort(msgspec.Struct, frozen=True):
     screened: int
     """Networks that are exported and measured before any is trained."""
     trained: int
-    """Networks of these that are trained from scratch."""
+    """Number of these that are trained from scratch."""
     baselines: int
     """Uniform networks that are trained as well, for comparison."""
     max_epochs: int = 60
-    """Epochs of a training at most; warm-up and search get at most half of that each. More would
-    only overfit a small data set."""
+    """Most epochs of a training; warm-up and search get at most half of that each. More would only
+    overfit a small data set."""
     children: int = 40
     """Networks that EAS trains in a search."""
     child_epochs: int = 3
@@ -43,8 +44,9 @@ class Effort(msgspec.Struct, frozen=True):
     """Whether there is time to train networks of several times the MACs."""
 
     min_warmup_steps: int = 0
-    """Steps without which a search is left out (`work.minimum`). After 375 steps of warm-up the
-    networks of a supernet for Fashion-MNIST were 70 to 75 % accurate."""
+    """Least number of steps of a warm-up; with fewer, the search is left out (`work.minimum`).
+    After 375 steps of warm-up the networks of a supernet for Fashion-MNIST were 70 to 75 %
+    accurate."""
     min_search_steps: int = 0
 
     @property
@@ -54,7 +56,7 @@ class Effort(msgspec.Struct, frozen=True):
 
 
 class WorkPlan(msgspec.Struct, frozen=True):
-    """How much a run searches and trains: ``plan.json``."""
+    """The planned search and trainings of a run: ``plan.json``."""
 
     effort: Effort
     search: SearchPlan

@@ -1,4 +1,4 @@
-"""How much a run will search and train, and in which batches."""
+"""The plan of search and training, with batches that fit the memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hwnas.specialize.spec import RunSpec
 from hwnas.training.compute import CPU, Compute
 
 RANDOM_NETWORKS = 64
-"""Networks behind the mean number of MACs of a space."""
+"""Networks from which the mean MACs of a space are computed."""
 
 
 def work_plan(
@@ -83,12 +83,13 @@ def _search_macs(strategy: str, space: SearchSpace) -> float:
 
 
 def _parts(batch_size: int, fitting: int) -> int:
-    """Return in how many parts a batch is computed."""
+    """Return the number of parts in which a batch is computed."""
     return -(-batch_size // fitting)
 
 
 def _has_auxiliary_place(space: SearchSpace) -> bool:
-    """Whether networks of cells have a feature map that is large enough for a second classifier."""
+    """Return whether networks of cells have a feature map that is large enough for an auxiliary
+    classifier."""
     inner = in_float(space)
     if not isinstance(inner, CellSpace):
         return False
@@ -107,8 +108,8 @@ def _max_image_bytes(space: SearchSpace, compute: Compute) -> float:
 
 
 def _mean_macs(space: SearchSpace) -> float:
-    """Return the mean MACs of random networks; for a space of dependent decisions those of the
-    default one, because its largest networks are far beyond those that a search meets."""
+    """Return the mean MACs of random networks; for a space of dependent decisions the MACs of the
+    default network, because its largest networks are far beyond those of a search."""
     if as_dependent(space):
         return space.architecture(space.default).macs
     rng = Random(0)

@@ -20,7 +20,7 @@ from hwnas.specialize.spec import Budget, Milliseconds, RunSpec, check_types
 from hwnas.specialize.values import BUDGET_FORM, parse_budget
 
 SINGULAR = {"precision": "precisions", "resolution": "resolutions", "width_mult": "width_mults"}
-"""Options that take a value or several, and their fields."""
+"""Options that take one value or several, and their fields."""
 
 
 class RunRequest(NamedTuple):
@@ -72,7 +72,7 @@ def _values(value: object) -> tuple[Any, ...]:
 
 
 def _budget(value: object) -> Budget:
-    """Return a budget that is written, or a number of milliseconds."""
+    """Return the budget of a text or of a number of milliseconds."""
     budget = value
     if isinstance(value, str):
         budget = parse_budget(value)
@@ -88,8 +88,8 @@ def with_files(
 ) -> RunSpec:
     """Return ``spec`` with the objects that it names stored as files in the run's folder.
 
-    So the processes that train networks, a run that is resumed and the commands in the report find
-    them. Profiles take the place of the targets of their names.
+    So training processes, a resumed run and the commands in the report can read them. Profiles
+    replace the targets of the same names.
     """
     files = {profile.name: _write_profile(profile, folder / "targets") for profile in profiles}
     if files:

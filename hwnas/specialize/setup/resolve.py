@@ -1,4 +1,4 @@
-"""From a specification to an open run: every name in it is looked up once."""
+"""Opens a run from its specification: every name in it is looked up once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Resources:
     def __init__(
         self, console: Console, tracking: Tracking = NO_TRACKING, folder: Path = Path()
     ) -> None:
-        """``folder`` is the whole run's."""
+        """``folder`` is that of the whole run."""
         self.console, self.tracking, self.folder = console, tracking, folder
         self.budgets = 1
         """Targets and budgets of the run that share one supernet, or one tuned network."""
@@ -97,7 +97,7 @@ class Resources:
 
 
 class ResolvedRun(NamedTuple):
-    """A run of one target, budget, precision, resolution and width; nothing is done yet."""
+    """A run of one target, budget, precision, resolution and width, before any work."""
 
     spec: RunSpec
     target: Target
@@ -131,7 +131,7 @@ class ResolvedRun(NamedTuple):
         return resolve_budget(self.spec.budget, costs, default_ms)
 
     def setting(self, model: LatencyModel, compute: Compute) -> Setting:
-        """Return what a search with this latency model starts from."""
+        """Return the setting of a search with this latency model."""
         costs, budget_ms = model.costs(self.space), self.budget_ms(model)
         return Setting(
             self.spec,
@@ -165,7 +165,7 @@ def resolve(spec: RunSpec, resources: Resources) -> ResolvedRun:
 
 @contextmanager
 def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> Iterator[RunContext]:
-    """Resolve a run and keep its folder locked for the body.
+    """Resolve a run, and lock its folder during the body.
 
     The run's own copies of the latency model and of the plan make a resumed run the same.
     """
@@ -213,8 +213,8 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
 
 
 def _check_data(folder: Path, dataset: Dataset) -> bool:
-    """Return whether a run begins with these images. Raises `UsageError` if it is resumed with
-    other images than it started with."""
+    """Return whether the run is new. Raises `UsageError` if it is resumed with other images than it
+    started with."""
     path = folder / "data.json"
     now = {"name": dataset.name, "digest": dataset.digest}
     if not path.exists():

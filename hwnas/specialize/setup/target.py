@@ -17,12 +17,13 @@ from hwnas.profiling.plan import MeasurePlan
 from hwnas.spaces.space import SearchSpace
 
 MAX_RELATIVE_HALF_WIDTH = 0.1
-"""Relative half-width of the 90 % interval up to which a model is used that `hwnas latency measure
---minutes` had no time to complete: the delivered file is measured, and corrects the search."""
+"""Relative half-width of the 90 % interval up to which an incomplete model of `hwnas latency
+measure --minutes` is used: measured files correct the search."""
 
 
 class Target(NamedTuple):
-    """A device; ``runner`` is ``None`` where it can't be reached and only a model is known."""
+    """A device; ``runner`` is ``None`` if it cannot be reached and only a latency model is
+    known."""
 
     profile: DeviceProfile
     runner: Runner | None
@@ -45,7 +46,7 @@ def find_target(name: str, wait_idle_s: float = 0.0) -> Target:
 def model_of(target: Target, space: SearchSpace, console: Console, name: str = "") -> LatencyModel:
     """Return the latency model of a target for a space.
 
-    That is the model called ``name``, or else the target's own, which is measured if there is none
+    It is the model called ``name``, or else the target's own, which is measured if there is none
     yet, or else a published one.
     """
     if name:

@@ -1,4 +1,4 @@
-"""Networks to compare a search with: uniform and published ones, and whole trained networks."""
+"""Baselines of a search: uniform and published networks, and whole trained networks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from hwnas.training.checkpoint import save_checkpoint
 MEASURED_SIZES = 3
 """Resolutions in which a whole trained network is measured."""
 MAX_OVER = 0.06
-"""How far above the budget a prediction may lie of a network that keeps it, as a share."""
+"""Relative excess over the budget up to which a predicted network may still keep it when
+measured."""
 
 
 def baseline_networks(space: SearchSpace, model: LatencyModel) -> list[Candidate]:
@@ -54,7 +55,7 @@ def sibling_networks(run: RunContext, model: LatencyModel) -> list[Candidate]:
 def near_budget(sizes: Sequence[Candidate], budget_ms: float) -> list[Candidate]:
     """Return the largest resolutions of a network that should keep the budget.
 
-    Several of them, because the prediction may be wrong, and all where there is no prediction.
+    There are several, because the prediction may be wrong; without predictions all are returned.
     ``sizes`` is the network at each resolution, the largest first.
     """
     limit_ms = (1 + MAX_OVER) * budget_ms

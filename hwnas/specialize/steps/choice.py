@@ -1,4 +1,4 @@
-"""Which of the trained networks that keep the budget is delivered."""
+"""The choice of the delivered network among the trained networks that keep the budget."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from hwnas.training.job import TrainingResult
 
 PREFERENCE = 1.0
 """Standard errors by which a whole network must be better than a searched one to be delivered.
-Cutting paid in all runs that were measured, so that a smaller difference for the whole network is
-more often noise (docs/results.md; one seed). Breiman et al., "Classification and
-Regression Trees", 1984, section 3.4.3, choose a tree within one standard error of the best."""
+Cutting was better in all runs that were measured, so a smaller advantage of the whole network is
+more often noise (docs/results.md; one seed). Breiman et al., "Classification and Regression Trees",
+1984, section 3.4.3, choose a tree within one standard error of the best."""
 LEFT_OUT = 2.0
-"""Standard errors below the highest accuracy from which a network is left out."""
+"""Networks with an accuracy of more standard errors below the highest one are left out."""
 
 
 def delivered_result(
@@ -21,8 +21,9 @@ def delivered_result(
 ) -> TrainingResult:
     """Return the training whose network is delivered, by ``images`` validation images.
 
-    That is the `most_accurate` of all. Where that is a ``whole`` trained network, but not by
-    `PREFERENCE` standard errors, it is the most accurate of the ``searched`` networks instead.
+    That is the `most_accurate` of all. If that is a ``whole`` trained network, but better by less
+    than `PREFERENCE` standard errors, the most accurate of the ``searched`` networks is delivered
+    instead.
     """
     best = most_accurate([*searched, *whole], images)
     if best in searched or not searched:
@@ -35,7 +36,7 @@ def delivered_result(
 def most_accurate(results: Sequence[TrainingResult], images: int) -> TrainingResult:
     """Return the training of the highest `label_probability` on ``images`` validation images.
 
-    Of two networks it picks the one that is better on other images more often than the accuracy
+    This criterion selects the network that is better on other images more often than the accuracy
     does (`tools.evaluate.pretrained.criteria`). Networks that are less accurate than the best by
     more than `LEFT_OUT` standard errors are left out.
     """
@@ -48,7 +49,7 @@ def most_accurate(results: Sequence[TrainingResult], images: int) -> TrainingRes
 
 
 def standard_error(accuracy: float, images: int) -> float:
-    """Return the standard error of an accuracy on so many images."""
+    """Return the standard error of an accuracy on a number of images."""
     return math.sqrt(accuracy * (1 - accuracy) / images)
 
 

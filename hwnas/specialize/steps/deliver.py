@@ -31,9 +31,9 @@ from hwnas.training.job import TrainingResult
 MAX_DISAGREEMENT = 0.05
 """Relative difference of two measurements of a network above which it is measured again."""
 MAX_TRAINED_FACTOR = 3
-"""Networks that are trained at most because files miss the budget, over `Effort.trained`."""
+"""Most networks that are trained if files miss the budget, as a multiple of `Effort.trained`."""
 MAX_SESSIONS = 3
-"""Processes in which the trained files are measured, at most."""
+"""Most sessions in which the trained files are measured."""
 
 
 class TrainedCandidate(NamedTuple):
@@ -50,18 +50,18 @@ class TrainedCandidate(NamedTuple):
 
     @property
     def latency_ms(self) -> float | None:
-        """Measured if the target can be reached, else predicted."""
+        """The measured latency if the target can be reached, else the predicted one."""
         if self.measurement is None:
             return self.candidate.predicted_ms
         return self.measurement.median_ms
 
 
 class DeliveryResult(NamedTuple):
-    """The network that a run delivers, and those that it was chosen from."""
+    """The network that a run delivers, and those from which it was chosen."""
 
     chosen: TrainedCandidate
     trained: tuple[TrainedCandidate, ...]
-    """All, with the baselines."""
+    """All trained networks, with the baselines."""
     artifacts: tuple[Artifact, ...]
     """The chosen network's files, the target's format first."""
     keeps_budget: bool | None
@@ -71,8 +71,9 @@ class DeliveryResult(NamedTuple):
 def choose_to_train(screened: ScreeningResult, run: RunContext) -> list[Candidate]:
     """Return the networks worth training: searched ones within the budget, then baselines.
 
-    Of the networks within the budget, those come first that use most of it and keep it with their
-    whole confidence interval, by the supernet's accuracy. If there is none, it is the fastest.
+    Of the networks within the budget, those that use most of it and keep it with their whole
+    confidence interval come first, by the supernet's accuracy. If there are none, the fastest
+    network is returned.
     """
     budget_ms, effort = run.budget_ms, run.effort
     within = [c for c in screened.candidates if c.latency_ms <= budget_ms]
@@ -141,7 +142,7 @@ def deliver(
 ) -> DeliveryResult:
     """Compile and verify the trained networks, measure their files, and write the best one's.
 
-    That is the one of `delivered_result` within the budget, or else the fastest.
+    The best network is that of `delivered_result` within the budget, or else the fastest.
     """
     format = RUNTIMES[run.target.profile.runtime].format
     with run.console.step("compile, verify, measure"), run.folder.stage("deliver"):
@@ -176,9 +177,9 @@ def _measure_agreeing(
     """Measure the trained files, and all of them again while one disagrees with its screening, or
     has no latency since other programs disturbed it.
 
-    The state of a machine can change within a minute (another program on the other core), which
-    the ratio to the reference does not always absorb. The rounds of all sessions count alike. A
-    network to compare with may stay without a latency; for a searched one that is `Disturbed`.
+    The state of a machine can change within a minute (another program on the other core), which the
+    ratio to the reference does not always absorb. The rounds of all sessions have equal weight. A
+    baseline may remain without a latency; for a searched network `Disturbed` is raised.
     """
     digests = [candidate.architecture.digest for candidate in chosen]
     searched = {each.architecture.digest for each in chosen if each.origin == "search"}
@@ -206,8 +207,8 @@ def _measure_agreeing(
 def files_within_limits(
     run: RunContext, trained: tuple[TrainedCandidate, ...]
 ) -> tuple[TrainedCandidate, ...]:
-    """Return the networks whose files the device takes. Raises `ExportError` if it takes none that
-    was searched."""
+    """Return the networks whose files the device accepts. Raises `ExportError` if it accepts no
+    searched network."""
     fitting: list[TrainedCandidate] = []
     problems: list[str] = []
     for each in trained:

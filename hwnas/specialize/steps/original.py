@@ -1,4 +1,4 @@
-"""The tuned network that the others are cut from, as a file to ship before anything is cut."""
+"""The tuned network from which the others are cut, as a file that can be used before the cuts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hwnas.training.checkpoint import load_weights
 
 
 def export_original(run: RunContext) -> None:
-    """Write ``original/model.FORMAT`` for the target, in float32, once; nothing where networks are
-    trained from scratch."""
+    """Write ``original/model.FORMAT`` for the target, in float32, once; nothing is written if
+    networks are trained from scratch."""
     if run.weights is None:
         return
     format = RUNTIMES[run.target.profile.runtime].format

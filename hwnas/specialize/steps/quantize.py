@@ -1,8 +1,8 @@
-"""From a trained network to its int8 file, within the loss of accuracy that is allowed.
+"""Quantises a trained network to int8, within the allowed loss of accuracy.
 
-First by post-training quantisation. If the file loses more than ``--max-drop`` on validation
-images, the network is fine-tuned for a few epochs with quantised values, which keeps every layer
-in int8. If that is not enough, the most sensitive layers stay in float32.
+Post-training quantisation is tried first. If the file loses more than ``--max-drop`` on validation
+images, the network is fine-tuned for a few epochs with quantised values, which keeps every layer in
+int8. If that is not enough, the most sensitive layers stay in float32.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ PEAK_LEARNING_RATE = 0.01
 
 
 class Int8Decision(msgspec.Struct, frozen=True):
-    """How a network's int8 file is made: ``int8-FORMAT.json`` beside its weights."""
+    """The steps that make a network's int8 file: ``int8-FORMAT.json`` beside its weights."""
 
     drop: float
     """Validation accuracy that plain post-training quantisation loses."""
     tuned_epochs: int = 0
     """Epochs of fine-tuning; the tuned weights are in ``int8-FORMAT.safetensors``."""
     tuned_drop: float | None = None
-    """Loss after fine-tuning, against the network as trained in float32."""
+    """Loss after fine-tuning, relative to the network trained in float32."""
     float_layers: tuple[str, ...] = ()
 
 
@@ -92,7 +92,7 @@ def compile_network(
 
 
 def preprocessing(run: RunContext) -> Preprocessing:
-    """Return how the files of this run take images."""
+    """Return the preprocessing of the files of this run."""
     data = run.dataset
     return Preprocessing(data.mean, data.std, data.classes, run.spec.pixels)
 

@@ -37,8 +37,9 @@ from hwnas.training.evaluation import RECALIBRATION_IMAGES, accuracy, recalibrat
 from hwnas.training.seeds import derived_seed
 
 MIN_MARGIN, MAX_MARGIN = 0.02, 0.06
-"""Bounds of the margin between budget and predicted latency, as shares of the budget. A network
-that is measured again moves by a percent or two, and the same seed should give the same network."""
+"""Bounds of the margin between budget and predicted latency, as shares of the budget. The latency
+of a network varies by one or two percent between measurements, and the same seed should give the
+same network."""
 CONFIDENCE = 0.9
 """Probability with which a network within the margin keeps the budget."""
 WINDOW_WIDTH = 0.03
@@ -119,10 +120,11 @@ def networks_within_limits(run: RunContext, candidates: list[Candidate]) -> list
 
 
 def window(space: SearchSpace, model: LatencyModel, is_measured: bool) -> tuple[float, float]:
-    """Return the shares of the budget between which the latency of derived networks is predicted.
+    """Return the shares of the budget between which the predicted latency of derived networks must
+    lie.
 
-    The better the model knows the device, the closer to the budget. Without a device to measure on
-    the prediction itself is compared with the budget, so the smallest margin is enough.
+    The more precise the model, the closer they are to the budget. If the device cannot be measured,
+    predictions are compared with the budget, so the smallest margin is enough.
     """
     margin = MIN_MARGIN
     if is_measured:
@@ -143,8 +145,9 @@ def measure(
 ) -> dict[str, Measurement]:
     """Measure the files of architectures, by their digests, interleaved.
 
-    Measurements that the journal has of this stage are reused. Without those that other programs
-    disturbed too much; raises `Disturbed` if one of the ``required`` digests is among them.
+    Measurements of this stage in the journal are reused. Networks whose measurement other programs
+    disturbed too much are left out; raises `Disturbed` if one of the ``required`` digests is among
+    them.
     """
     assert run.target.runner is not None
     known = run.folder.measured(stage)
@@ -249,7 +252,7 @@ def _measured(
 
 
 def say_disturbed(run: RunContext, candidates: Sequence[Candidate]) -> None:
-    """Name the networks that other programs left without a latency, if there are any."""
+    """Print the networks that have no latency because other programs disturbed it."""
     if candidates:
         names = ", ".join(candidate.name for candidate in candidates)
         run.console.say(f"not measured, since other programs disturbed it: {names}")

@@ -40,8 +40,8 @@ MAX_ROUNDS = 3
 
 
 def search_rounds(run: RunContext) -> ScreeningResult:
-    """Search, derive networks and measure them; correct the latency model and search on if too few
-    of them keep the budget.
+    """Search, derive networks and measure them; correct the latency model and continue to search if
+    too few of them keep the budget.
 
     Returns the last round, with the networks of earlier rounds that keep the budget. Their
     latencies are measured if the target can be reached.
@@ -97,7 +97,7 @@ def search_rounds(run: RunContext) -> ScreeningResult:
 
 
 def _stored(run: RunContext, path: Path) -> ScreeningResult | None:
-    """Return a round that was written, unless weights that its trainings start from are missing."""
+    """Return a stored round, unless initial weights of its trainings are missing."""
     if not path.exists():
         return None
     screened = read_json(path, ScreeningResult)
@@ -124,7 +124,7 @@ def keeping_budget(screened: ScreeningResult, budget_ms: float) -> list[Candidat
 
 
 def is_enough(screened: ScreeningResult, run: RunContext) -> bool:
-    """Whether a round gives as many networks within the budget as are to be trained."""
+    """Return whether a round has as many networks within the budget as are to be trained."""
     searched = [candidate for candidate in screened.candidates if candidate.origin == "search"]
     return len(keeping_budget(screened, run.budget_ms)) >= min(run.effort.trained, len(searched))
 
@@ -195,7 +195,7 @@ def _search(run: RunContext, strategy: Strategy, number: int, train: Data, valid
 
 
 class _Reporter:
-    """Prints how a search goes, and sends it to a tracker."""
+    """Prints the progress of a search, and sends its metrics to a tracker."""
 
     def __init__(self, run: RunContext, update: Update, total: int) -> None:
         self.run, self.update, self.total = run, update, total
@@ -234,7 +234,7 @@ def _shared(run: RunContext, strategy: Strategy, number: int) -> SearchTask | No
 def _corrected(run: RunContext, screened: ScreeningResult) -> LatencyModel | None:
     """Return the round's latency model, updated with the networks that it measured.
 
-    ``None`` if other programs disturbed them all, so that only their CPU time is known.
+    ``None`` if other programs disturbed all of them, so that only their CPU time is known.
     """
     measurements = run.folder.measured(f"screen-{screened.round}")
     observations = [

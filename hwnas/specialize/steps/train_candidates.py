@@ -1,4 +1,4 @@
-"""Training the chosen networks, each in a process of its own or each on all ranks."""
+"""Trains the chosen networks, each in a process of its own or on all ranks together."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from hwnas.training.pool import ProcessPool, trainings_per_gpu
 
 
 def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
-    """Train each network, in a process of its own for each core.
+    """Train the networks in parallel processes, one per core.
 
-    Where there are several ranks they train each network together instead.
+    If there are several ranks, they train each network together instead.
     """
     root, dataset = run.folder.path / "training", run.dataset
     folders = [root / candidate.architecture.digest for candidate in chosen]
@@ -146,7 +146,7 @@ def _job(run: RunContext, candidate: Candidate, folder: Path, networks: int) -> 
 
 
 def _teacher(run: RunContext, folder: Path) -> Teacher | None:
-    """Return the whole network that the candidates are cut from, if there is one."""
+    """Return the whole network from which the candidates are cut, if there is one."""
     if run.weights is None:
         return None
     tuned = TunedFiles.of(SearchFiles.of_run(run.folder.path))
@@ -154,8 +154,7 @@ def _teacher(run: RunContext, folder: Path) -> Teacher | None:
 
 
 def _compute(run: RunContext, folder: Path, networks: int) -> Compute:
-    """Return device and threads of a training; a number of threads that it was started with
-    stays."""
+    """Return device and threads of a training; a resumed training keeps its number of threads."""
     if ranks() > 1:
         return replace(run.compute, threads=1)
     stored = folder / "job.json"
@@ -167,7 +166,7 @@ def _compute(run: RunContext, folder: Path, networks: int) -> Compute:
 
 
 class _Progress:
-    """Reads the logs of trainings, prints how they go, and sends them to a tracker."""
+    """Reads the logs of trainings, prints their progress, and sends the metrics to a tracker."""
 
     def __init__(
         self, run: RunContext, update: Update, chosen: list[Candidate], folders: list[Path]
@@ -196,7 +195,7 @@ class _Progress:
             self._track(folder, log)
 
     def _scores(self, logs: dict[Path, list[EpochLog]]) -> dict[str, str]:
-        """Return how far each training is, by the digest of its architecture."""
+        """Return the progress of each training, by the digest of its architecture."""
         name = self.run.dataset.score_name
         return {
             folder.name: f"epoch {log[-1].epoch}, training {name} {log[-1].accuracy:.1%}"

@@ -165,7 +165,7 @@ _FREE: Callable[..., Any] = ctypes.CFUNCTYPE(None, c_void_p)
 
 
 def _nothing(_: int | None) -> None:
-    """LiteRT calls this to free an option's text, which Python owns."""
+    """Do nothing where LiteRT frees the text of an option, which Python owns."""
 
 
 _KEEP = _FREE(_nothing)

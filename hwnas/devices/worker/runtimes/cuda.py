@@ -58,7 +58,7 @@ def use_nvidia_smi_order() -> None:
 
 
 def visibility_hint() -> str:
-    """Return an addition to errors about a missing GPU: the variable that hides some."""
+    """Return a hint for errors about a missing GPU: the environment variable that hides GPUs."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return "" if visible is None else f"; CUDA_VISIBLE_DEVICES is {visible[:200]!r}"
 

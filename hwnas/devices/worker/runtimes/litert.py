@@ -111,7 +111,7 @@ class LiteRtThreadsModel(LiteRtModel):
 def silenced_stderr() -> Generator[None]:
     """Discard what native code writes to stderr: LiteRT prints messages on opening a model.
 
-    No error is lost by that: errors come as exceptions.
+    Errors are not lost, as LiteRT raises them as exceptions.
     """
     sys.stderr.flush()
     stderr = os.dup(2)
@@ -160,6 +160,6 @@ def quantised(array: Array, tensor: dict[str, Any]) -> Array:
 
 
 def dequantised(array: Array, tensor: dict[str, Any]) -> Array:
-    """Return the numbers that the content of a tensor stands for."""
+    """Return the real numbers that the quantised content of a tensor represents."""
     scale, zero = tensor["quantization"]
     return (array.astype(np.float32) - zero) * np.float32(scale) if scale else np.array(array)

@@ -64,7 +64,7 @@ def open_nvml() -> Any:
 def find_gpu(nvml: Any, number: int) -> Handles | None:
     """Return handles of the GPU with that CUDA number, by its UUID or PCI bus id.
 
-    Not by NVML's own numbers, which ignore ``CUDA_VISIBLE_DEVICES``.
+    NVML's own numbers are not used, as they ignore ``CUDA_VISIBLE_DEVICES``.
     """
     try:
         gpu = find_cuda_gpu(number)

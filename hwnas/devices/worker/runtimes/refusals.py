@@ -1,7 +1,7 @@
 """Why a runtime refuses a model file, in one line: versions, operators, damage.
 
-Runtimes say it in many words, with places in their own source. What is not in the table stays as
-they say it, without these places.
+Messages of runtimes are long and name positions in their own source. A message that is not in the
+table is shown without these positions.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ NOISE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed: ?"
     r"|/onnxruntime_src/\S+:\d+ .*?\) |\S+\.cc:\d+ "
 )
-"""What runtimes write around a message: a status, the file, places in their source."""
+"""Parts of messages that are removed: a status, the file, positions in the runtime's source."""
 
 
 def refused(path: str, error: Exception, runtime: str) -> BadModel:
@@ -97,7 +97,7 @@ def refused(path: str, error: Exception, runtime: str) -> BadModel:
 
 
 def damage(path: str) -> str:
-    """Return what a file is that is not a whole model of the format that its name states."""
+    """Return what is wrong with a file that is no complete model of the format of its suffix."""
     try:
         with open(path, "rb") as file:
             head = file.read(FIRST_BYTES)

@@ -38,7 +38,7 @@ _UNSTABLE = re.compile(rf"coefficient of variance = ({_NUMBER})%")
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """Statistics of one time."""
+    """Statistics of one of the times in the summary."""
 
     median_ms: float
     mean_ms: float
@@ -58,7 +58,7 @@ class TrtexecTimes(msgspec.Struct, frozen=True):
     from_gpu: Spread | None = None
     enqueue: Spread | None = None
     throughput_per_s: float | None = None
-    """As printed, see `inputs_per_s`."""
+    """Throughput as printed, see `inputs_per_s`."""
     runs: int | None = None
     unstable_cv: float | None = None
     """Coefficient of variation in ``trtexec``'s own warning of unstable compute times."""

@@ -86,7 +86,7 @@ class IstaOneStage(Ista):
         return search
 
     def begin_epoch(self, warm_up: bool) -> None:
-        """Recover the strengths of nodes that have not settled, and see which have now."""
+        """Recover the strengths of nodes that have not settled, and fix those that settle now."""
         before = self.z
         self._select_strongest()
         if self.searching:
@@ -122,7 +122,7 @@ class IstaOneStage(Ista):
             self.arch_optimizer.step()
 
     def architecture_step(self, batch: Batch) -> None:
-        """`weight_step` trains ``b`` too: there is one level only."""
+        """Return ``None``: `weight_step` trains ``b`` too, as the search has one level only."""
 
     @torch.no_grad()
     def network(self, genotype: Genotype) -> WiredNetwork:
@@ -131,7 +131,7 @@ class IstaOneStage(Ista):
         return absorb_gates(self.supernet, genotype, normal, reduction)
 
     def inherits(self, genotype: Genotype) -> bool:
-        """Whether the network is the selected one; other pairs were not trained together."""
+        """Return whether the network is the selected one; other pairs were not trained together."""
         return genotype.choices == self.choices
 
     def state_dict(self) -> State:
@@ -160,7 +160,7 @@ class IstaOneStage(Ista):
         return self.z[number] if self.settled[number] else super()._recover_node(number)
 
     def _pair_scores(self) -> list[list[float]]:
-        """A settled node can only keep its pair."""
+        """Return the scores of `Ista`, with those of other pairs of settled nodes excluded."""
         rows = super()._pair_scores()
         return [
             [

@@ -31,9 +31,9 @@ nearly parallel)."""
 MAX_GAP = 1e-9
 """`optimality_gap` of a minimiser."""
 EVENTS_PER_COLUMN = 20
-"""Events of a path, at most, for each component of ``z``; usual paths have about ``2 m``."""
+"""Most events of a path per component of ``z``; usual paths have about ``2 m`` events."""
 FALLBACK_STEPS = 100_000
-"""Steps of FISTA where rounding breaks the path."""
+"""Steps of FISTA if rounding breaks the path."""
 
 
 def measurement_matrix(
@@ -82,8 +82,8 @@ def recover(a: Array, b: Array, penalty: float | Array) -> Array:
 
 
 def optimality_gap(a: Array, b: Array, z: Array, penalty: float | Array) -> float:
-    """Return how far ``z`` is from fulfilling the conditions of the minimiser, relative to the
-    largest correlation ``|A' b|``.
+    """Return the violation of the optimality conditions by ``z``, relative to the largest
+    correlation ``|A' b|``.
 
     The slope of the quadratic part must be ``-penalty sign(z)`` where ``z`` is not zero, and at
     most ``penalty`` in size elsewhere.

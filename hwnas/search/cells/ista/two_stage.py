@@ -153,7 +153,7 @@ class Ista:
         ]
 
     def _select(self, choices: tuple[int, ...]) -> None:
-        """Compute these operations from now on, with gates that start at their strengths."""
+        """Select these operations, with gates that start at their strengths."""
         self.choices = choices
         self.support = _supports(choices)
         self.bias = self._biases(self.support)
@@ -220,8 +220,8 @@ class Ista:
         return StepResult(loss.detach(), batch_accuracy(logits, labels))
 
     def _selected(self, gates: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, tuple[Mask, Mask]]:
-        """Return gates and masks of the operations to run as the search net takes them, the gates
-        moved to its device once for a step."""
+        """Return the arguments of the search net: gates and masks of the operations to run, moved
+        to its device once per step."""
         put = self.weights.compute.put
         return put(gates[0]), put(gates[1]), active_ops(gates)
 
@@ -238,8 +238,8 @@ class Ista:
     def network(self, genotype: Genotype) -> nn.Module:
         """Return the search net reduced to a genotype, with the gates of its operations.
 
-        The weights were trained under gates, of which many are negative: with weights 1 in their
-        place even the selected network is at chance.
+        The weights were trained with gates, of which many are negative: if weights of 1 replace
+        them, even the selected network is at chance level.
         """
         return CellPath(self.supernet, *self.genotype_gates(genotype))
 
@@ -252,7 +252,7 @@ class Ista:
         return False
 
     def preferences(self) -> None:
-        """Strengths are not probabilities."""
+        """Return ``None``: strengths are not probabilities."""
         return None
 
     def state_dict(self) -> State:

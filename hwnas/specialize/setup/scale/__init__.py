@@ -1,1 +1,1 @@
-"""The scale of a space if none is given: as large as the budget allows."""
+"""The scale of a space if the user states none: as large as the budget allows."""

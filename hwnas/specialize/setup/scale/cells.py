@@ -31,8 +31,8 @@ SPACES = ("cells", "cells-norm")
 def sized(spec: RunSpec, resources: Resources, folder: Path | None = None) -> RunSpec:
     """Return ``spec`` with the size of the networks in the name of its space.
 
-    It stays the same if the space has no cells or its size is given, and in efforts that are not a
-    paper's: they train networks as small as those that they search in. Of several precisions and
+    It stays the same if the space has no cells or its size is given, and in efforts that do not
+    follow a paper, which train networks of the size in which they search. Of several precisions and
     resolutions the first decides. A run that exists in ``folder`` keeps its size.
     """
     if not chooses_size(spec):
@@ -49,7 +49,7 @@ def sized(spec: RunSpec, resources: Resources, folder: Path | None = None) -> Ru
 
 
 def chooses_size(spec: RunSpec) -> bool:
-    """Whether a run has cells of no given size and the effort of a paper."""
+    """Return whether a run has cells without a stated size, and the effort of a paper."""
     return spec.space in SPACES and not spec.starts_trained and EFFORTS[spec.effort].is_papers
 
 

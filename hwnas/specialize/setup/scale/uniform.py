@@ -18,7 +18,7 @@ from hwnas.spaces.space import SearchSpace
 
 
 def fits(space: SearchSpace, profile: DeviceProfile) -> bool:
-    """Whether the device takes a file of at least the smallest network."""
+    """Return whether the device accepts the file of the smallest network."""
     try:
         check_space_size(space, profile)
     except UsageError:

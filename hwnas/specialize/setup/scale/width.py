@@ -1,4 +1,4 @@
-"""The width of a space if none is given: as wide as the budget allows.
+"""The width of a space if the user states none: as wide as the budget allows.
 
 The decisions of a space don't change its scale: a search that has to fill a generous budget with
 narrow layers spends it on slow kernels, while a wider uniform network has more capacity. So a
@@ -29,7 +29,7 @@ def widened(spec: RunSpec, resources: Resources, folder: Path | None = None) -> 
     """Return ``spec`` with the width multiplier that its budget in ms allows.
 
     It stays the same if a width or another space than the default one is given, the effort is
-    short, the budget is no time, or the device can't be measured. A run that exists in ``folder``
+    short, the budget is no time, or the device cannot be measured. A run that exists in ``folder``
     keeps its width.
     """
     if spec.width_mults or len(spec.budgets) != 1 or not isinstance(spec.budget, Milliseconds):

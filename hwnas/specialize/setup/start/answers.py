@@ -1,4 +1,4 @@
-"""Photos without labels: what a trained network answers takes the place of labels."""
+"""Photos without labels: the predictions of a trained network replace the labels."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ BATCH_IMAGES = 16
 
 
 def with_answers(spec: RunSpec, folder: Path | None, console: Console) -> RunSpec:
-    """Return ``spec`` with a file of answers in the place of a folder of photos without labels.
+    """Return ``spec`` with a file of predictions in the place of a folder of photos without labels.
 
-    They are those of the network that the run starts from, at its own resolution, and lie in the
-    ``folder`` of the run, or in hwnas's home. Data with labels stay as they are.
+    The predictions are those of the network that the run starts from, at its own resolution. The
+    file is in the ``folder`` of the run, or in hwnas's home. Data with labels are unchanged.
     """
     if not spec.starts_trained or not is_unlabelled(spec.data):
         return spec
@@ -52,7 +52,7 @@ def with_answers(spec: RunSpec, folder: Path | None, console: Console) -> RunSpe
 
 
 def answers(network: PretrainedNetwork, folder: Path, options: ReadingOptions) -> Answers:
-    """Return the class that a network gives each photo in ``folder``."""
+    """Return the class that a network predicts for each photo in ``folder``."""
     photos = unlabelled_photos(folder)
     count = network.architecture.num_classes
     classes = network.classes or tuple(map(str, range(count)))
@@ -71,9 +71,9 @@ def answers(network: PretrainedNetwork, folder: Path, options: ReadingOptions) -
 def _batches(
     network: PretrainedNetwork, photos: FilePhotos, broken: dict[str, str]
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Yield names and images ``[N, C, H, W]`` as the network takes them.
+    """Yield names and images ``[N, C, H, W]``, normalised for the network.
 
-    The reasons why others can't be read are added to ``broken``, by their names.
+    Photos that cannot be read are added to ``broken``, with the reason by their names.
     """
     shape, form = network.architecture.input_shape, network.preprocessing
 

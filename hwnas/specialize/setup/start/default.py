@@ -1,4 +1,4 @@
-"""Whether a run starts from a trained network, where the user has not said."""
+"""The network that a run starts from if the user states none."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from hwnas.recovery import is_run
 from hwnas.specialize.spec import SCRATCH, RunSpec
 
 MIN_PHOTO_PX = 64
-"""Shorter side of most photos from which a trained network is worth its latency: a judgement, not
+"""Shorter side of most photos from which a trained network is worth its latency. An estimate, not
 measured."""
 MAX_PHOTOS = 100_000
-"""Photos up to which a trained network saves time; with more, training from scratch is
-no worse: a judgement, too."""
+"""Number of photos up to which a trained network saves time; with more, training from scratch is as
+good. An estimate, not measured."""
 
 DEFAULTS = ("efficientnet_lite0", "mobilenet_v3_large", "mobilenet_v2", "mnasnet1_0")
-"""Networks that a run of photos starts from, the first whose weights are on this machine. All are
-made for phones, and their blocks can be cut."""
+"""Networks for runs of photos, in order of preference; the first whose weights are on this machine
+is used. All are designed for phones, and their blocks can be cut."""
 
 
 def started(spec: RunSpec, folder: Path | None, console: Console) -> RunSpec:
     """Return ``spec`` with the network that it starts from, or `SCRATCH` for photos that have none.
 
-    A run that exists in ``folder`` stays as it is. Nothing is downloaded: ``console`` shows the
-    command that would get a network. Raises `UsageError` for siblings of no network.
+    The specification of an existing run in ``folder`` is unchanged. Nothing is downloaded:
+    ``console`` shows the command that downloads a network. Raises `UsageError` for siblings without
+    a network to cut.
     """
     spec = _started(spec, folder, console)
     if spec.siblings and not spec.starts_trained:
@@ -62,14 +63,14 @@ def _started(spec: RunSpec, folder: Path | None, console: Console) -> RunSpec:
 
 
 def _is_open(spec: RunSpec) -> bool:
-    """Whether nothing is given that only a search from scratch has."""
+    """Return whether no option is given that only a search from scratch has."""
     default = RunSpec()
     fields = ("space", "strategy", "width_mults", "objective", "latency_model", "share_weights")
     return all(getattr(spec, field) == getattr(default, field) for field in fields)
 
 
 def _are_photos(data: str) -> bool:
-    """Whether the data are photos, not too small and not too many."""
+    """Return whether the data are photos, not too small and not too many."""
     if not 0 < count_photos(data) <= MAX_PHOTOS:
         return False
     return (median_photo_px(data) or 0) >= MIN_PHOTO_PX

@@ -19,9 +19,10 @@ from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.spec import RunSpec
 
 MAX_ENLARGEMENT = 1.25
-"""Photos that are smaller than the images of a network are enlarged by about this factor."""
+"""Largest factor, approximately, by which photos smaller than the images of a network are
+enlarged."""
 FEW_IMAGES = 20
-"""Training images of a class below which the report says so."""
+"""Training images of a class below which the report has a note."""
 SIZE_STEP_PX = 32
 """Default resolutions are multiples of this, so that every stride divides them."""
 
@@ -33,27 +34,27 @@ class LoadDataset(Protocol):
 
 
 class Start(NamedTuple):
-    """A trained network for the data's resolution and classes, and the data as it takes them."""
+    """A trained network for the data's resolution and classes, and the data normalised for it."""
 
     network: PretrainedNetwork
     dataset: Dataset
     source: Architecture
-    """The network as it was published."""
+    """The network before it was adapted to the data."""
     data: str
     """The data set as `hwnas.data.datasets.load_dataset` takes it."""
     load: LoadDataset
     siblings: tuple[PretrainedNetwork, ...] = ()
     """Other trained networks for the same images and classes."""
     knows_classes: bool = False
-    """Whether the classes of the data are those that the network was trained for, in their order:
-    then its classifier stays."""
+    """Whether the classes of the data are those of the network, in the same order, so that its
+    classifier stays."""
 
     def dataset_at(self, input_shape: Shape) -> Dataset:
         """Return the data with images of another shape, normalised as the network expects."""
         return _normalised(self.load(self.data, input_shape=input_shape), self.network)
 
     def space(self, precision: str) -> SearchSpace:
-        """Return the networks that can be cut from the network."""
+        """Return the space of the networks that can be cut from the network."""
         return in_precision(elastic_space(self.network.name, self.network.architecture), precision)
 
 
@@ -68,9 +69,8 @@ def find_start(spec: RunSpec, load: LoadDataset) -> Start:
 
 
 def start_from(name: str, data: str, resolution: int | None, load: LoadDataset) -> Start:
-    """Load a trained network, and data as it takes them.
-
-    Without a ``resolution`` it is that of `default_size`.
+    """Load a trained network, and data normalised for it. The default ``resolution`` is that of
+    `default_size`.
     """
     given = None if resolution is None else (3, resolution, resolution)
     source = load_pretrained(name, given)
@@ -86,7 +86,7 @@ def start_from(name: str, data: str, resolution: int | None, load: LoadDataset) 
 
 
 def _with_note(dataset: Dataset) -> Dataset:
-    """Return the data with a note for the report where a class has few images."""
+    """Return the data with a note for the report if a class has few images."""
     if dataset.answers_of:
         return dataset
     counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
@@ -106,7 +106,7 @@ def _sibling(name: str, start: Start) -> PretrainedNetwork:
     """Return another trained network for the images and classes that a run starts with.
 
     Its images are normalised as those of the network that is cut, so that all files of a run take
-    the same. Raises `UsageError` for that network itself.
+    the same images. Raises `UsageError` if it is the network that is cut.
     """
     shape = start.dataset.input_shape
     network = load_pretrained(name, shape)

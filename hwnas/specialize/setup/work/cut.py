@@ -25,18 +25,18 @@ from hwnas.training.compute import Compute
 from hwnas.training.plan import TrainingPlan, ema_decay, one_cycle_plan
 
 FORWARD_SHARE = 1 / 3
-"""Time of a forward pass, as a share of a training step's."""
+"""Time of a forward pass, as a share of the time of a training step."""
 SEARCH_FORWARDS = 10_000
-"""Forward passes of one image by the whole network that a search takes about as long as:
-statistics, increments and the members of its shortlist. Counted, not timed."""
+"""Duration of a search in forward passes of one image by the whole network: statistics, increments
+and the members of its shortlist. Counted, not timed."""
 MEMBER_SHARE = 0.5
-"""Epochs of a member's training, as a share of the tuning's."""
+"""Epochs of a member's training, as a share of the epochs of the tuning."""
 MAX_TRAINED = 2
-"""Members that are trained at most: with the whole network at a lower resolution, their trainings
-then take about as long as the tuning."""
+"""Most members that are trained: together with the whole network at a lower resolution, their
+trainings take about as long as the tuning."""
 SCREENED = 2
-"""Members that are solved again and measured, for each that is trained; their latencies differ
-little, as all are predicted within a narrow window."""
+"""Members that are refitted and measured per member that is trained; their latencies differ little,
+as all are predicted within a narrow window."""
 
 
 def cut_plan(
@@ -106,12 +106,12 @@ def timed_cut_plan(
     siblings: int = 0,
     budgets: int = 1,
 ) -> WorkPlan:
-    """Return the plan with as many epochs as take ``time_s``, on the average of ``budgets`` that
+    """Return the plan with as many epochs as fit into ``time_s``, on average over ``budgets`` that
     share the tuned network.
 
-    A step of the whole network takes ``image_ms`` for an image, and one of a member ``use`` of
-    that, beside the teacher's forward pass. ``siblings`` have as many epochs as the whole network
-    and about the latency of a member, and no teacher.
+    A step of the whole network takes ``image_ms`` per image; a step of a member takes the share
+    ``use`` of that, beside the teacher's forward pass. ``siblings`` have as many epochs as the
+    whole network and about the latency of a member, and no teacher.
     """
     tuning = plan.search.tuning
     left_s = (1 - REST) * time_s - SEARCH_FORWARDS * FORWARD_SHARE * image_ms / 1e3
@@ -129,13 +129,13 @@ def timed_cut_plan(
 
 
 def trainings(effort: Effort) -> int:
-    """Return how many networks are trained after the tuning: members, and the whole network at the
-    resolution that keeps the budget."""
+    """Return the number of networks that are trained after the tuning: members, and the whole
+    network at the resolution that keeps the budget."""
     return effort.trained + 1
 
 
 def cut_line(plan: WorkPlan, image_ms: float) -> str:
-    """Return in one line how fast steps are, and what is planned."""
+    """Return one line with the speed of the steps and the plan."""
     count = trainings(plan.effort)
     return (
         f"{1e3 / image_ms:.3g} images/s measured; {plan.search.tuning.epochs} epochs of tuning, "

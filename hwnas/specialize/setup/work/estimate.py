@@ -1,4 +1,4 @@
-"""How long a run of an effort will take, from the speed of a few steps, before it begins."""
+"""Estimate of the duration of a run, from the speed of a few steps before it begins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEASURED_S = 0.6
 
 
 def estimate_line(setting: Setting, plan: WorkPlan, at_once: int, clock: Clock) -> str:
-    """Measure a few steps, and return in one line how long the run takes and what it does."""
+    """Measure a few steps, and return one line with the estimated duration and the plan."""
     images = len(setting.dataset.train.labels)
     if isinstance(space := in_float(setting.space), ElasticSpace):
         setting.compute.start()
@@ -45,8 +45,8 @@ def search_s(
     options: Values = NO_VALUES,
     judging_images: int = JUDGING_IMAGES,
 ) -> float:
-    """Return the time of the search by a strategy with options, which judges each network by so
-    many images."""
+    """Return the time of the search by a strategy with options, which evaluates each network on a
+    number of images."""
     search = plan.search
     if not search.trains_supernet:
         return 0.0
@@ -74,13 +74,16 @@ def cut_s(plan: WorkPlan, image_ms: float, use: float, images: int, at_once: int
 
 
 def judged_networks(strategy: str, plan: WorkPlan, images: int, options: Values = NO_VALUES) -> int:
-    """Return how many networks a strategy judges on its supernet; 0 for one that judges none."""
+    """Return the number of networks that a strategy evaluates on its supernet; 0 for other
+    strategies."""
     return plan.search.queries(images) if judges(strategy, options) else 0
 
 
 def plan_line(plan: WorkPlan, pace: Pace, judged: int = 0) -> str:
-    """Return in one line how fast steps are, and what is planned. ``judged`` are the networks that
-    are judged on the supernet."""
+    """Return one line with the speed of the steps and the plan.
+
+    ``judged`` is the number of networks that are evaluated on the supernet.
+    """
     speeds = {
         "weight steps": pace.weight_ms,
         "architecture steps": pace.arch_ms,

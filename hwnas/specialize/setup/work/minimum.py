@@ -1,8 +1,8 @@
-"""Whether a search is long enough to mean anything, and the plan of a run without one.
+"""Whether there is enough time for a useful search, and the plan of a run without one.
 
-Accuracies under a supernet's weights tell nothing while those are hardly trained: below a few
-hundred steps its networks are near chance. Then networks chosen at random within the budget, by the
-latency model alone, are as good, and the time is better spent on training fewer of them longer.
+The accuracies of a hardly trained supernet are useless: below a few hundred steps its networks are
+near chance. Then random networks within the budget, chosen by the latency model alone, are as good,
+and the time is better spent on training fewer of them longer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hwnas.specialize.setup.work.pace import Pace
 
 
 def is_too_short(plan: WorkPlan, images: int) -> bool:
-    """Whether a supernet is trained and searched for less steps than its effort needs."""
+    """Return whether a supernet is trained and searched for fewer steps than its effort needs."""
     search, effort = plan.search, plan.effort
     if effort.is_papers or not search.trains_supernet:
         return False
@@ -34,8 +34,11 @@ def without_search(plan: SearchPlan) -> SearchPlan:
 
 
 def trained_longer(plan: WorkPlan, images: int) -> WorkPlan:
-    """Return a plan without a search: in its time, and that of further networks, each network is
-    trained for `MIN_TRAINING_STEPS` at least."""
+    """Return a plan without a search.
+
+    Its time, and that of further networks, is used to train each network for at least
+    `MIN_TRAINING_STEPS`.
+    """
     effort, training = plan.effort, plan.training
     count = effort.trained + effort.baselines
     # an epoch of the search, with its architecture steps, takes about two of a training
@@ -53,7 +56,7 @@ def trained_longer(plan: WorkPlan, images: int) -> WorkPlan:
 
 
 def needed_s(plan: WorkPlan, pace: Pace) -> float:
-    """Return the time of the steps that a search needs at least."""
+    """Return the time of the fewest steps that a search needs."""
     effort, search = plan.effort, plan.search
     steps = effort.min_warmup_steps + effort.min_search_steps
     step_ms = steps * pace.weight_ms + effort.min_search_steps / search.weight_steps * pace.arch_ms
@@ -61,7 +64,7 @@ def needed_s(plan: WorkPlan, pace: Pace) -> float:
 
 
 def too_short_line(plan: WorkPlan, images: int, pace: Pace) -> str:
-    """Return in one line why there is no search, and what one would take."""
+    """Return one line on why there is no search, and how long one would take."""
     effort, steps = plan.effort, max(1, images // plan.search.batch_size)
     minutes = math.ceil(needed_s(plan, pace) / 60)
     return (

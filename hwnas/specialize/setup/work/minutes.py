@@ -1,7 +1,7 @@
 """A plan for a given time: epochs and networks from the measured speed of the steps.
 
-The clock plans and does not stop a run: the same plan gives the same networks on a machine that is
-slower than when it was measured.
+The time limits the plan but does not stop the run: the same plan gives the same networks, even if
+the machine becomes slower after the measurement.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ is left."""
 MEASURING = 0.03
 """Share of the time for measuring the speed."""
 MIN_TRAINING_EPOCHS, MIN_TRAINING_STEPS = 3, 500
-"""Fewer networks are trained before the training of each is shorter than both."""
+"""Least training of a network: the number of networks is reduced before their trainings become
+shorter than both."""
 MIN_CHILDREN = 4
 EVALUATED = 0.96
-"""Share of a training's time without its evaluation at the end."""
+"""Share of a training's time that its epochs take; the rest is the evaluation at the end."""
 
 
 def timed_plan(
@@ -35,12 +36,11 @@ def timed_plan(
     trainings_at_once: int,
     judges: bool = False,
 ) -> WorkPlan:
-    """Return a plan that takes about ``time_s`` for so many training images.
+    """Return a plan that takes about ``time_s`` for a number of training images.
 
-    A strategy that ``judges`` networks spends half of the search on that (`JUDGING_SHARE`).
-
-    Batches, rates and augmentation stay those of ``plan``, and its epochs are the most where it is
-    a paper's, else those of its effort (`Effort.max_epochs`).
+    A strategy that ``judges`` networks spends half of the search on their evaluation
+    (`JUDGING_SHARE`). Batches, learning rates and augmentation are those of ``plan``. The most
+    epochs are those of ``plan`` if it is a paper's, else those of its effort (`Effort.max_epochs`).
     """
     if not plan.search.trains_supernet:
         search, search_s = plan.search, 0.0
@@ -68,8 +68,8 @@ def training_epochs(time_s: float, image_ms: float, images: int) -> int:
 
 
 def fitting_effort(effort: Effort, turns: float, at_once: int) -> Effort:
-    """Return an effort with as many networks as can be trained in so many turns of trainings;
-    baselines are left out first."""
+    """Return an effort with as many networks as can be trained in a number of turns; baselines are
+    left out first."""
     networks = effort.trained + effort.baselines
     while networks > 1 and math.ceil(networks / at_once) > turns:
         networks -= 1
@@ -78,7 +78,7 @@ def fitting_effort(effort: Effort, turns: float, at_once: int) -> Effort:
 
 
 def turns_of(effort: Effort, at_once: int) -> int:
-    """Return how many trainings follow each other."""
+    """Return the number of trainings that are done one after another."""
     return math.ceil((effort.trained + effort.baselines) / at_once)
 
 

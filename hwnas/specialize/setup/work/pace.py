@@ -37,9 +37,9 @@ from hwnas.training.plan import TrainingPlan
 from hwnas.training.seeds import seeded
 
 MEASURED_RATE = 1e-3
-"""Learning rate of the steps that are timed; their weights are thrown away."""
+"""Learning rate of the steps that are timed; their weights are discarded."""
 RANDOM_NETWORKS = 64
-"""Networks among which that is timed whose latency is nearest to the budget."""
+"""Number of random networks; the one whose latency is nearest to the budget is timed."""
 
 Clock = Callable[[], float]
 
@@ -48,17 +48,17 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """Time that each kind of step takes for an image."""
 
     weight_ms: float
-    """A step of the supernet's weights; 0: the search has no such steps."""
+    """Time of a step of the supernet's weights; 0 if the search has no such steps."""
     arch_ms: float
-    """A step of the architecture parameters, for an image of a weight step's batch; 0: the search
-    has none."""
+    """Time of a step of the architecture parameters, per image of a weight step's batch; 0 if the
+    search has none."""
     training_ms: float
-    """A step of the training of a network, alone on its device, with the threads that it has beside
-    others."""
+    """Time of a training step of a network, alone on its device, with the threads that it has when
+    others run, too."""
 
 
 class Setting(NamedTuple):
-    """What a search and its trainings start from."""
+    """The setting of a search and its trainings: device, data, space and costs."""
 
     spec: RunSpec
     dataset: Dataset
@@ -103,7 +103,7 @@ def measure_pace(
 
 
 def begin_search(setting: Setting, arch_learning_rate: float, accumulate: int = 1) -> Strategy:
-    """Return a search that is only timed."""
+    """Return a search whose steps are only timed."""
     spec = setting.spec
     context = SearchContext(
         space=in_float(setting.space),
@@ -163,8 +163,8 @@ def search_pace(
 def step_s(step: Callable[[], Tensor | None], limit_s: float, clock: Clock) -> float:
     """Return the mean time of a step that is repeated for ``limit_s``, without the first.
 
-    The loss is read after 1, 2, 4, … steps, so that a GPU is waited for but seldom. It is 0 for a
-    step that returns ``None``, because there is nothing to do.
+    The loss is read after 1, 2, 4, … steps, so that the host rarely waits for a GPU. The time is 0
+    if the step returns ``None``, as it does nothing.
     """
     first = step()
     if first is None:
@@ -182,7 +182,7 @@ def step_s(step: Callable[[], Tensor | None], limit_s: float, clock: Clock) -> f
 
 
 class _Measured(Exception):
-    """Ends a training that is only timed."""
+    """Raised to end a training that is only timed."""
 
 
 def training_pace(

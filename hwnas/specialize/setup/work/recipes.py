@@ -1,7 +1,7 @@
 """Schedules of papers: how long they search and train, and with which rates and augmentation.
 
-Each recipe names its paper. Where its data are photos of ImageNet or the images of CIFAR-10, other
-data of that kind have the same epochs, see `recipe_plans`.
+Each recipe names its paper. Recipes for photos of ImageNet or images of CIFAR-10 are used for other
+data of that kind, see `recipe_plans`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ IMAGENET_IMAGES, CIFAR_IMAGES = 1_231_167, 45_000
 MIN_STEPS = 100
 """Steps of an epoch below which batches are halved."""
 MIN_BATCH = 32
-"""Images below which batches are not halved for that."""
+"""Least batch size after halving."""
 SMALL_CROP_AREA = 0.25
-"""Least area of crops for photos that are fewer than `MANY_IMAGES`."""
+"""Least area of crops for fewer than `MANY_IMAGES` photos."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,16 +35,17 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     images: int
     """Training images of the paper."""
     arch_learning_rate: float
-    """For the scale of `Effort.arch_learning_rate`: DARTS takes 0.3 of it, ISTA-NAS 0.6."""
+    """Learning rate on the scale of `Effort.arch_learning_rate`: DARTS uses 0.3 of it, ISTA-NAS
+    0.6."""
     search: SearchPlan
     training: TrainingPlan
 
 
 PHOTO_CROPS = Augmentation(shift=0.0, min_crop_area=0.08)
 SMALL_SHIFTS = Augmentation(shift=1 / 8)
-"""Four of 32 pixels."""
+"""Shifts by up to four of 32 pixels."""
 CUTOUT = replace(SMALL_SHIFTS, cutout=1 / 2)
-"""16 of 32 pixels."""
+"""Side of the cutout: 16 of 32 pixels."""
 
 PROXYLESS_IMAGENET = Recipe(
     source="ProxylessNAS on ImageNet (Cai et al., arXiv:1812.00332, and its code)",
@@ -190,7 +191,7 @@ CELLS = {
     "ista": ISTA_TWO_STAGE,
     "ista-one-stage": ISTA_ONE_STAGE,
 }
-"""Recipes of strategies that search cells; others train the networks that they find as DARTS."""
+"""Recipes of strategies that search cells; other strategies train their networks as DARTS does."""
 
 
 def recipe_of(space: SearchSpace, strategy: str, size: int) -> Recipe:
@@ -210,10 +211,10 @@ def recipe_plans(
 ) -> tuple[SearchPlan, TrainingPlan]:
     """Return the plans of a recipe for training images of a shape ``(C, H, W)``.
 
-    The epochs are the paper's, fewer where there are more images than in the paper: as many images
-    are shown. Where an epoch of few images has less than `MIN_STEPS` steps, batches are halved down
-    to `MIN_BATCH`, and learning rates with them (`scaled`). Each epoch has an architecture step at
-    least.
+    The epochs are the paper's; for more images than in the paper there are fewer epochs, so that as
+    many images are shown. If an epoch has fewer than `MIN_STEPS` steps, batches are halved down to
+    `MIN_BATCH`, and learning rates are scaled with them. Each epoch has at least one architecture
+    step.
     """
     search, training = recipe.search, recipe.training
     share = min(1.0, recipe.images / images)

@@ -31,9 +31,9 @@ from hwnas.training.distributed import ranks
 from hwnas.training.images.loader import as_data
 
 MEASURED_S = 6.0
-"""Time for measuring the speed where no time is given."""
+"""Time for measuring the speed if no duration is given."""
 MIN_LEFT = 0.2
-"""Share of the time that is planned at least, however much has passed already."""
+"""Least share of the given time that is planned, however much of it has passed."""
 
 
 def settle_work(
@@ -45,7 +45,8 @@ def settle_work(
 ) -> WorkPlan:
     """Return the plan of a run, stored as ``plan.json`` in its ``folder``.
 
-    A run of given minutes began at ``start_s`` of ``clock``. A resumed run is not planned again.
+    A run with a given duration began at ``start_s`` of ``clock``. A resumed run is not planned
+    again.
     """
     file = None if folder is None else folder / "plan.json"
     if file is not None and file.exists():
@@ -68,7 +69,8 @@ def settle_work(
 
 
 def trainings_at_once(device: str, compute: Compute) -> int:
-    """Return how many networks are trained at once; those that share a GPU only take turns."""
+    """Return the number of networks that are trained at once; networks that share a GPU take
+    turns."""
     if compute.kind == "cpu":
         return cores()
     return len(child_gpus(device, compute)) or 1
@@ -128,7 +130,8 @@ def _timed_cut(
 
 
 def _is_too_short(setting: Setting, plan: WorkPlan) -> bool:
-    """Whether there is a supernet and too little time for it; ranks can't measure how little."""
+    """Return whether there is a supernet but too little time for it; false for several ranks, whose
+    speed is not measured."""
     if ranks() > 1 or load_strategy(setting.spec.strategy).traits.own_loop:
         return False
     return is_too_short(plan, len(setting.dataset.train.labels))

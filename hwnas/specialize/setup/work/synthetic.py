@@ -1,4 +1,4 @@
-"""How fast a device trains: steps of the default space on synthetic images."""
+"""Training speed of a device: steps of the default space on synthetic images."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ BATCHES = 4
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """Images of one size, and how many of them a device takes at a time."""
+    """Images of one size, and the batch size."""
 
     input_shape: tuple[int, int, int]
     classes: int
     batch_size: int
     epoch_images: int
-    """Images of an epoch by which an hour is expressed."""
+    """Images per epoch, for speeds in epochs per hour."""
 
     @property
     def space(self) -> MobileSpace:
@@ -50,7 +50,7 @@ class TrainingSpeed(msgspec.Struct, frozen=True):
 
     @property
     def epochs_per_hour(self) -> float:
-        """Epochs that a network is trained in an hour."""
+        """Training epochs of a network per hour."""
         return 3600e3 / (self.pace.training_ms * self.workload.epoch_images)
 
 

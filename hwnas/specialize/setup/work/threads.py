@@ -1,4 +1,4 @@
-"""How many threads train a supernet: more than one for photos only."""
+"""Number of threads that train a supernet: more than one only for photos."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ MEASURED_S = 0.5
 MEASURED_IMAGES = 16
 """Images of a batch that is measured."""
 NEAR_BEST = 1.1
-"""More threads than those within a tenth of the best time are not worth their cores."""
+"""Ratio to the best time that a smaller number of threads may take."""
 
 
 def supernet_threads(setting: Setting, compute: Compute) -> int:
     """Return the threads for the supernet of a run.
 
-    Operations on small images are too short to divide; other numbers of threads round otherwise,
-    so these keep one, and their results never depend on a measurement.
+    Operations on small images are too short to be divided among threads. Small images use one
+    thread, so that their results do not depend on a measurement: another number of threads changes
+    the rounding.
     """
     if compute.kind == "cpu" and isinstance(in_float(setting.space), ElasticSpace):
         return training_threads(setting.dataset.input_shape[1], 1)  # one whole network is tuned

@@ -1,6 +1,6 @@
-"""How a network with published weights is fine-tuned on the user's photos.
+"""The fine-tuning of a network with published weights on the user's photos.
 
-What was measured is in ``tools/evaluate/tuning/results``.
+The measurements behind it are in ``tools/evaluate/tuning/results``.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ PASSES: dict[EffortName, int] = {
     "standard": 50_000,
     "full": 150_000,
 }
-"""Images shown, those of an epoch counted each time."""
+"""Number of images shown, over all epochs."""
 MIN_EPOCHS, MAX_EPOCHS = 3, 30
 BATCH_SIZE = 32
 PEAK_LEARNING_RATE = 0.001
-"""For `BATCH_SIZE` images; proportional to smaller batches."""
+"""Peak learning rate for batches of `BATCH_SIZE` images; smaller batches have a proportionally
+smaller one."""
 MIN_CROP_AREA = 0.6
-"""Smaller crops leave less of what the fitted classifier was fitted to."""
+"""Least area of crops: smaller crops differ too much from the images that the classifier was fitted
+to."""
 EMA_STEPS = 500
-"""Steps from which the weights are averaged."""
+"""Least number of steps for an average of the weights."""
 CLIP_NORM = 50.0
 """Largest norm of the gradients. Those of EfficientNet-Lite0 on photos are below it; networks whose
 scale is unusual diverge with larger ones."""
