@@ -20,8 +20,8 @@ except ImportError:  # not on Windows
 from hwnas.devices.worker.model import GpuRun
 
 MAX_LOST_SHARE, MAX_LOST_MS = 0.01, 0.002
-"""Share of the wall clock, for each thread, that an undisturbed call may lose to other programs, or
-as much as reading two clocks one after the other may take."""
+"""Largest share of the wall clock, per thread, that an undisturbed call may lose to other programs,
+and the time that reading two clocks one after the other may take, which is allowed in any case."""
 
 EMPTY_CALLS = 200
 """Empty calls by which the CPU time of reading the clocks is measured."""

@@ -255,6 +255,6 @@ def _identity(item: Observation) -> BlockCounts:
 
 
 def _with_python_numbers(item: Observation) -> Observation:
-    """Convert numbers of NumPy and integers to floats, as the model's file stores them."""
+    """Convert numbers to Python's float and int, as the model's file stores them."""
     ms, error = float(item.ms), float(item.standard_error)
     return msgspec.structs.replace(item, ms=ms, standard_error=error, session=int(item.session))

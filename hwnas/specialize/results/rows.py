@@ -118,8 +118,8 @@ def candidate_rows(
 ) -> tuple[CandidateRow, ...]:
     """Return the trained networks, then those that were only screened.
 
-    Baselines that users would ship without a search are listed even if they were not screened, and
-    those without a latency because other programs disturbed it.
+    Of the latter, those that may be delivered are listed, the whole tuned network, and baselines
+    without a latency because other programs disturbed it.
     """
     rows = [_trained_row(each, run, delivered, screened.model) for each in delivered.trained]
     trained = {each.digest for each in delivered.trained}
