@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,17 @@ class OnnxBuilder:
     def is_given(self, name: str) -> bool:
         """Return whether an operator gives ``name`` already."""
         return name in self._given
+
+    def before(self, name: str, ends: Collection[str]) -> list[Any]:
+        """Return the operators that give ``name``, back to those of the kinds ``ends``."""
+        makers = {output: node for node in self.nodes for output in node.output}
+        reached, names = {}, [name]
+        while names:
+            node = makers.get(names.pop())
+            if node is not None and node.op_type not in ends and node.name not in reached:
+                reached[node.name] = node
+                names += node.input
+        return list(reached.values())
 
     def is_free(self, name: str, axis: int) -> bool:
         """Return whether the size of an axis depends on the size of the image."""

@@ -71,35 +71,84 @@ def resize(builder: OnnxBuilder, node: Resize) -> None:
     else:
         coordinates = "align_corners" if node.align_corners else "half_pixel"
         mode = {"mode": "linear"}
-    if builder.is_free(node.name, 2) or builder.is_free(node.name, 3):
-        _resize_any_size(builder, node, coordinates, mode)
+    mode["coordinate_transformation_mode"] = coordinates
+    if node.nearest or not _moves_through_resize(builder, node.inputs[0]):
+        _resize(builder, node, node.name, node.inputs[0], node.shape[:2], mode)
         return
-    if not builder.dynamic_batch:
-        sizes = builder.node_constant(node, "sizes", np.array(node.shape, np.int64))
-    elif builder.opset >= 18:
-        sizes = builder.node_constant(node, "sizes", np.array(node.shape[2:], np.int64))
-        mode["axes"] = (2, 3)
-    else:
-        raise ExportError(f"{node.name}: resizing with a dynamic batch needs opset 18 or later")
-    inputs = (*node.inputs, "", "", sizes)
-    builder.add("Resize", inputs, node.name, coordinate_transformation_mode=coordinates, **mode)
+    value, resized, channels = f"{node.name}.maps", f"{node.name}.resized", node.shape[1]
+    rows = [-1, 1, 0, 0] if channels > 1 else [-1, *builder.shapes[node.inputs[0]][2:]]
+    folded = (1,) if channels == 1 else (channels, 1)
+    maps = builder.node_constant(node, "rows", np.array(rows, np.int64))
+    builder.add("Reshape", (node.inputs[0], maps), value)
+    _resize(builder, node, resized, value, folded, mode)
+    whole = [-1, channels, *((0, 0) if channels > 1 else node.shape[2:])]
+    shape = builder.node_constant(node, "whole", np.array(whole, np.int64))
+    builder.add("Reshape", (resized, shape), node.name)
 
 
-def _resize_any_size(
-    builder: OnnxBuilder, node: Resize, coordinates: str, mode: dict[str, Any]
+MOVED_SAFELY = [0, 3, 1, 2]
+"""From channels last: behind it a resize has its sizes in the middle, which linear modes permit."""
+OPAQUE = {"Conv", "ConvTranspose", "Flatten", "Gemm", "MatMul", "Reshape"}
+"""Operators that ONNX Runtime moves no change of the order of axes through."""
+
+
+def _moves_through_resize(builder: OnnxBuilder, name: str) -> bool:
+    """Return whether ONNX Runtime may move a change of the order of axes behind a resize.
+
+    Its optimiser moves a ``Transpose`` from channels first to channels last through a linear
+    ``Resize``, whose sizes are then on axes that its kernels refuse. A ``Reshape`` that makes
+    channels images is in the way.
+    """
+    before = builder.before(name, OPAQUE)
+    turns = [node for node in before if node.op_type == "Transpose"]
+    orders = [list(node.attribute[0].ints) for node in turns]
+    return len(turns) > 1 or any(order != MOVED_SAFELY for order in orders)
+
+
+def _resize(
+    builder: OnnxBuilder,
+    node: Resize,
+    name: str,
+    value: str,
+    maps: tuple[int, ...],
+    mode: dict[str, Any],
 ) -> None:
-    """Resize by a fixed factor, or to the size of a value before it."""
-    (value,), wanted = node.inputs, [builder.sizes(node.name, axis) for axis in (2, 3)]
+    """Resize ``value``, whose axes before height and width have the sizes ``maps``."""
+    if builder.is_free(node.name, 2) or builder.is_free(node.name, 3):
+        inputs = (value, *_free_sizes(builder, node, value, maps))
+    else:
+        inputs = (value, "", "", _fixed_sizes(builder, node, value, (*maps, *node.shape[2:])))
+    builder.add("Resize", inputs, name, **mode)
+
+
+def _fixed_sizes(builder: OnnxBuilder, node: Resize, value: str, shape: tuple[int, ...]) -> str:
+    """Return the shape of the result, with the first axis of ``value`` where the batch is dynamic.
+
+    The attribute ``axes``, which states the last two alone, is not changed by ONNX Runtime when it
+    moves a ``Transpose`` through the operator.
+    """
+    if not builder.dynamic_batch:
+        return builder.node_constant(node, "sizes", np.array(shape, np.int64))
+    axis = builder.constant("first axis", np.array([0], np.int64))
+    builder.add("Shape", (value,), f"{node.name}.shape")
+    builder.add("Gather", (f"{node.name}.shape", axis), f"{node.name}.batch")
+    others = builder.node_constant(node, "sizes", np.array(shape[1:], np.int64))
+    builder.add("Concat", (f"{node.name}.batch", others), f"{node.name}.sizes", axis=0)
+    return f"{node.name}.sizes"
+
+
+def _free_sizes(
+    builder: OnnxBuilder, node: Resize, value: str, maps: tuple[int, ...]
+) -> tuple[str, ...]:
+    """Return inputs that state a fixed factor, or the size of a value before the node."""
+    (before,), wanted = node.inputs, [builder.sizes(node.name, axis) for axis in (2, 3)]
     factors = [
-        {after / before for before, after in zip(builder.sizes(value, axis), sizes, strict=True)}
+        {after / size for size, after in zip(builder.sizes(before, axis), sizes, strict=True)}
         for axis, sizes in zip((2, 3), wanted, strict=True)
     ]
-    mode = {"coordinate_transformation_mode": coordinates, **mode}
     if all(len(factor) == 1 for factor in factors):
-        scales = np.array([1, 1, *(factor.pop() for factor in factors)], np.float32)
-        scales_name = builder.node_constant(node, "scales", scales)
-        builder.add("Resize", (value, "", scales_name), node.name, **mode)
-        return
+        scales = np.array([1] * len(maps) + [factor.pop() for factor in factors], np.float32)
+        return "", builder.node_constant(node, "scales", scales)
     source = next(
         (
             name
@@ -115,7 +164,7 @@ def _resize_any_size(
             "width cannot be dynamic"
         )
     first, last = f"{node.name}.channels", f"{node.name}.pixels"
-    builder.add("Shape", (value,), first, start=0, end=2)
+    builder.add("Shape", (value,), first, start=0, end=len(maps))
     builder.add("Shape", (source,), last, start=2, end=4)
     builder.add("Concat", (first, last), f"{node.name}.sizes", axis=0)
-    builder.add("Resize", (value, "", "", f"{node.name}.sizes"), node.name, **mode)
+    return "", "", f"{node.name}.sizes"

@@ -18,27 +18,29 @@ from hwnas.export.graph.interface import module_interface
 from hwnas.export.verification.metrics import relative_error
 from hwnas.export.verification.module_outputs import module_outputs
 from hwnas.export.verification.run_model import file_outputs, first_output
+from tests.support.networks.rounding import RoundedArithmetic
 
 INPUT_SHAPE = (4, 9, 10)
 MAX_ELEMENTS = 20_000
 """Largest value of a network: an operation that would exceed it is left out."""
 MAX_ERROR = 1e-3
 ROUNDING = 30.0
-"""How much more a file may change than its network does by rounding after each step."""
+"""How much more a file may change than its network does by rounding after each operation."""
 Step = Callable[[Tensor], Tensor]
 
 
 def file_error(module: nn.Sequential, seed: int, format: Format, folder: Path) -> float:
     """Return the error of a network's file, relative to the largest value in PyTorch.
 
-    Where rounding after each step changes the outputs much, as before a norm of values that hardly
+    Where rounding after each operation changes the outputs much, as in a norm of values that hardly
     differ, the error is in units of `ROUNDING` times this change, so that `MAX_ERROR` still holds.
     """
     images = np.random.default_rng(seed).normal(size=(2, *INPUT_SHAPE)).astype(np.float32)
     artifact = compile_model(module, INPUT_SHAPE, folder / f"net.{format}")
     outputs = file_outputs(Path(artifact.path), images)
     expected = _outputs(module, images)
-    change = relative_error(_outputs(nn.Sequential(*map(Rounded, module)), images), expected)
+    with RoundedArithmetic(seed):
+        change = relative_error(_outputs(module, images), expected)
     return relative_error(outputs, expected) / max(1.0, ROUNDING * change / MAX_ERROR)
 
 
@@ -68,19 +70,6 @@ def random_network(seed: int) -> nn.Sequential:
             image = after
     head = nn.Linear(image[0].numel(), 3)
     return nn.Sequential(*steps, nn.Flatten(), head).eval()
-
-
-class Rounded(nn.Module):
-    """A step whose results are changed at random by about as much as float32 rounds."""
-
-    def __init__(self, step: nn.Module) -> None:
-        super().__init__()
-        self.step = step
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.step(x)
-        noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
-        return y * (1 + 1e-7 * noise)
 
 
 class Residual(nn.Module):
