@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from hwnas.data.array_sources import read_cifar10, read_embedded, read_fashion_mnist, read_npz
-from hwnas.data.images import Shape, check_memory, fit_images, normalise_pixels
+from hwnas.data.images import Shape, check_memory, fit_images, fitting_notes, normalise_pixels
 from hwnas.data.objects import read_object
 from hwnas.data.photos.copying import read_headers
 from hwnas.data.photos.labelled import ReadingOptions
@@ -227,7 +227,7 @@ def _read(name: str, shape: Shape | None, valid_share: float, options: ReadingOp
     if path.suffix == ".npz" or path.name != name:
         raise InvalidFile(name, f"does not exist, {expected}")
     unknown = UnknownName("data set", name, NAMED)
-    raise UsageError(f"{unknown}; a folder of images or an .npz file may be given by its path")
+    raise UsageError(f"{unknown}; nor is there a file or folder of this name here")
 
 
 def _check_ungrouped(name: str, options: ReadingOptions) -> None:
@@ -247,10 +247,11 @@ def _dataset(source: Source, where: str, shape: Shape | None, valid_share: float
     train, valid = source.train, source.valid
     if valid is None:
         train, valid = cut_classes(train, source.classes, valid_share, where)
-    splits = [train, valid, source.test]
+    splits, notes = [train, valid, source.test], source.notes
     if shape is not None:
         arrays = [split for split in splits if isinstance(split.images, np.ndarray)]
         check_memory(where, sum(len(split.labels) for split in arrays), shape)
+        notes = (*notes, *_array_notes(arrays, shape))
         splits = [_fit(split, shape) for split in splits]
     return Dataset(
         source.name,
@@ -258,7 +259,7 @@ def _dataset(source: Source, where: str, shape: Shape | None, valid_share: float
         train=splits[0],
         valid=splits[1],
         test=splits[2],
-        notes=source.notes,
+        notes=notes,
         statistics=source.statistics,
         answers_of=source.answers_of,
         split=source.split or _given(source.valid is None),
@@ -271,6 +272,15 @@ def _given(cut: bool) -> str:
     if cut:
         return "as given; the validation images are split from the training images by their pixels"
     return "as given"
+
+
+def _array_notes(arrays: list[Split], shape: Shape) -> tuple[str, ...]:
+    """Return remarks on what changes in the images of arrays that are fitted to ``shape``."""
+    counts: dict[tuple[int, int], int] = {}
+    for split in arrays:
+        size = split.images.shape[2], split.images.shape[3]
+        counts[size] = counts.get(size, 0) + len(split.labels)
+    return fitting_notes(counts, all(each.images.shape[1] == 1 for each in arrays), shape)
 
 
 def _fit(split: Split, shape: Shape) -> Split:

@@ -111,20 +111,37 @@ def common_shape(counts: Mapping[tuple[int, int], int], grey: bool) -> Shape:
     return channels, side, side
 
 
-def size_note(counts: Mapping[tuple[int, int], int], shape: Shape) -> tuple[str, ...]:
-    """Return the remark that images of these sizes are resized to ``shape``, if some are."""
+def fitting_notes(
+    counts: Mapping[tuple[int, int], int], grey: bool, shape: Shape
+) -> tuple[str, ...]:
+    """Return remarks on what `fit_image` changes in images, of which ``counts`` have the size
+    ``(H, W)``: other sizes, sides that are cut off, and colours that are lost."""
+    lost = ("the images are in colour, and become grey: the network takes one channel",)
+    return (*_size_note(counts, shape), *(lost if shape[0] == 1 and not grey else ()))
+
+
+def _size_note(counts: Mapping[tuple[int, int], int], shape: Shape) -> tuple[str, ...]:
     total, size = sum(counts.values()), (shape[1], shape[2])
     others = {key: number for key, number in counts.items() if key != size}
     if not others:
         return ()
+    cut = any(_is_cut(key, size) for key in others)
+    how = "cropped and resized" if cut else "resized"
     by_area = sorted(others, key=lambda key: (key[0] * key[1], key))
     span = " to ".join(dict.fromkeys(f"{h}x{w}" for h, w in (by_area[0], by_area[-1])))
     sizes = f"{len(others)} size{'s' * (len(others) > 1)}, {span}"
     number = sum(others.values())
     if number == total:
-        return (f"the images have {sizes}, and are resized to {size[0]}x{size[1]}",)
+        return (f"the images have {sizes}, and are {how} to {size[0]}x{size[1]}",)
     some = f"{number:,} of {total:,} images {'have' if number > 1 else 'has'} other sizes ({sizes})"
-    return (f"{some} and are resized to {size[0]}x{size[1]} as the rest",)
+    verb = "are" if number > 1 else "is"
+    return (f"{some} and {verb} {how} to {size[0]}x{size[1]} as the rest",)
+
+
+def _is_cut(size: tuple[int, int], target: tuple[int, int]) -> bool:
+    """Return whether a pixel or more of an image's sides is outside of the box that is taken."""
+    (height, width), aspect = size, target[1] / target[0]
+    return max(width - height * aspect, height - width / aspect) >= 1
 
 
 def check_memory(where: str, count: int, shape: Shape) -> None:

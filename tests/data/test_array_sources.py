@@ -357,3 +357,23 @@ def test_the_packed_cifar10_unpacks_to_the_known_test_images() -> None:
     with np.load(CIFAR10) as archive:
         test = unpack(archive["z_test"])
     assert hashlib.sha256(test.data).hexdigest() == CIFAR10_TEST_SHA256
+
+
+def test_arrays_that_are_fitted_to_another_shape_say_what_changes(
+    arrays: Arrays, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    for part in ("x_train", "x_test"):
+        count = len(arrays[part])
+        arrays[part] = rng.integers(0, 256, (count, 8, 12, 3), dtype=np.uint8)
+    file = tmp_path / "photos.npz"
+    np.savez(file, **arrays)
+    assert load_dataset(str(file)).notes == ()
+    assert load_dataset(str(file), input_shape=(3, 8, 12)).notes == ()
+    assert load_dataset(str(file), input_shape=(3, 16, 24)).notes == (
+        "the images have 1 size, 8x12, and are resized to 16x24",
+    )
+    assert load_dataset(str(file), input_shape=(1, 8, 8)).notes == (
+        "the images have 1 size, 8x12, and are cropped and resized to 8x8",
+        "the images are in colour, and become grey: the network takes one channel",
+    )

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.data.images import GREY_MODES, Shape, common_shape
+from hwnas.data.images import GREY_MODES, Shape, common_shape, fitting_notes
 from hwnas.data.photos.flat import Layout
 from hwnas.data.photos.labelled import Photos, Progress, ReadingOptions, no_progress
 from hwnas.data.photos.reading import decoded, oriented_size, shrunk
@@ -48,6 +48,10 @@ class Headers(NamedTuple):
     def own_shape(self) -> Shape:
         """The shape of the photos, see `common_shape`."""
         return common_shape(self.counts, self.grey)
+
+    def notes(self, shape: Shape) -> tuple[str, ...]:
+        """Return remarks on what changes in the photos that are fitted to ``shape``."""
+        return fitting_notes(self.counts, self.grey, shape)
 
 
 class Chunk(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hwnas.data.images import Shape, size_note
+from hwnas.data.images import Shape
 from hwnas.data.photos.copying import CHUNK_PHOTOS, Chunk, Headers, copy_photos
 from hwnas.data.photos.flat import Layout, layout_of
 from hwnas.data.photos.labelled import LabelledPhotos, ReadingOptions
@@ -118,7 +118,7 @@ def _write(
         sizes[list(broken)] = 0
         names = photos.named(headers.broken | broken)
         options.refuse(photos.where, names, len(photos.labels))
-        notes = (*photos.notes, *size_note(headers.counts, layout.shape))
+        notes = (*photos.notes, *headers.notes(layout.shape))
         tail = Tail(photos.name, photos.classes, notes, names)
         arrays = {
             "offsets": layout.offsets,

@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from hwnas.data.images import Shape, fit_image, size_note
+from hwnas.data.images import Shape, fit_image
 from hwnas.data.photos.copying import (
     MANY_PHOTOS,
     Chunk,
@@ -217,7 +217,7 @@ def _in_memory(
     options.refuse(photos.where, names, len(photos.labels))
     digest = digest_of(target.done)
     copies = Copies(layout, MemoryBytes(target.pixels), target.moments, digest, names)
-    notes = (*photos.notes, *size_note(headers.counts, layout.shape))
+    notes = (*photos.notes, *headers.notes(layout.shape))
     source = copies.source(photos._replace(notes=notes))
     rows = part_rows(photos, layout.sizes)
     if (layout.originals[layout.originals[:, 0] > 0] == layout.shape[1:]).all():
@@ -270,7 +270,7 @@ def _on_use(
     every = PhotoSet(photos.photos, photos.labels, sizes, shape, options)
     rows = part_rows(photos, sizes)
     train, valid, test = (Split(DecodedImages(every, part), photos.labels[part]) for part in rows)
-    notes = (*photos.notes, *size_note(headers.counts, shape), *skipped_note(len(broken)))
+    notes = (*photos.notes, *headers.notes(shape), *skipped_note(len(broken)))
     digest = sha256("/".join((photos.key(), repr(shape), repr(len(broken)))).encode())
     digest.update(photos.parts.tobytes())
     sample = Split(train.images[:SAMPLE_PHOTOS], train.labels[:SAMPLE_PHOTOS])

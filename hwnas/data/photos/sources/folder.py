@@ -136,7 +136,8 @@ def _split_folders(folder: Path, remarks: Remarks) -> Parts:
         part = split_of(name) or ""
         if name not in training and not classes[name]:
             images = len(list_tree(folder / name))
-            remarks.more.append(f"{name}/ ignored: {images} images without class folders")
+            why = f"{images} images without class folders" if images else "it has no images"
+            remarks.more.append(f"{name}/ ignored: {why}")
         elif parts.setdefault(part, folder / name).name != name:
             both = f"{parts[part].name}/ and {name}/"
             raise InvalidFile(str(folder), f"has both {both}, expected one of them")

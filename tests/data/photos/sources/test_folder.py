@@ -151,7 +151,20 @@ def test_a_few_odd_sizes_do_not_change_the_size_of_the_set(flat: Path) -> None:
     dataset = load(flat)
     assert dataset.input_shape == (3, 8, 8) and len(places(dataset)) == 41
     assert dataset.notes == (
-        "3 of 43 images have other sizes (3 sizes, 1x1 to 3000x2) and are resized to 8x8 as the "
+        "3 of 43 images have other sizes (3 sizes, 1x1 to 3000x2) and are cropped and resized to "
+        "8x8 as the rest",
+    )
+
+
+def test_photos_for_a_network_of_another_shape_say_what_changes(flat: Path) -> None:
+    assert load(flat, (1, 16, 16)).notes == (
+        "the images have 1 size, 8x8, and are resized to 16x16",
+        "the images are in colour, and become grey: the network takes one channel",
+    )
+    for number in range(2):
+        write(flat / "cat" / f"wide{number}.png", 60, size=(10, 8))
+    assert load(flat, (3, 8, 8)).notes == (
+        "2 of 42 images have other sizes (1 size, 8x10) and are cropped and resized to 8x8 as the "
         "rest",
     )
 
