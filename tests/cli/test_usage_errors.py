@@ -30,6 +30,16 @@ from hwnas.cli.main import main
             "a point: 5.0ms; see `hwnas specialize --help`",
         ),
         (
+            "latency predict a --target host-cpu --budget 1.5e3us",
+            "Invalid value for '--budget': '1.5e3us': expected a positive time with its unit, such "
+            "as 80ms; numbers are written in digits: 1500us; see `hwnas latency predict --help`",
+        ),
+        (
+            "latency predict a --target host-cpu --budget 5MS",
+            "Invalid value for '--budget': '5MS': expected a positive time with its unit, such "
+            "as 80ms; units are in small letters: 5ms; see `hwnas latency predict --help`",
+        ),
+        (
             "train --architecture a --data b --out c --minutes nan",
             "Invalid value for '--minutes': 'nan' is not a finite number; see `hwnas train --help`",
         ),
@@ -37,12 +47,14 @@ from hwnas.cli.main import main
         (
             "train resnet18 --data photos --out tuned",
             "Got unexpected extra argument (resnet18): the network follows --from or "
-            "--architecture, the images follow --data; see `hwnas train --help`",
+            "--architecture, the images follow --data; names with blanks need quotes; see `hwnas "
+            "train --help`",
         ),
         (
             "specialize photos",
             "Got unexpected extra argument (photos): the device follows --target, the images "
-            "follow --data, a network follows --from; see `hwnas specialize --help`",
+            "follow --data, a network follows --from; names with blanks need quotes; see `hwnas "
+            "specialize --help`",
         ),
         ("runs list a b", "Got unexpected extra argument (b); see `hwnas runs list --help`"),
     ],

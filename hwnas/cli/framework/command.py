@@ -114,7 +114,7 @@ class Command(_Help):
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             if self.argument_hint and "extra argument" in error.message:
-                text = f"{error.message}: {self.argument_hint}"
+                text = f"{error.message}: {self.argument_hint}; names with blanks need quotes"
                 raise click.UsageError(text, error.ctx) from None
             raise
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,17 @@ class FilePrecision(click.Choice[str]):
         return super().convert(value, param, ctx)
 
 
+EXPONENT = re.compile(r"([0-9.]+)[eE]([+-]?[0-9]{1,2})")
+
+
+def _in_digits(match: re.Match[str]) -> str:
+    """Return a number such as ``1e3`` without its exponent."""
+    try:
+        return f"{Decimal(match[0]):f}"
+    except ArithmeticError:  # no number
+        return match[0]
+
+
 class Value(click.ParamType):
     """A value that ``parse`` reads from a word; it returns ``None`` for a word that it can't."""
 
@@ -66,11 +78,19 @@ class Value(click.ParamType):
             return value
         result = self.parse(value)
         if result is None:
-            pointed = value.replace(",", ".")
-            comma = pointed != value and self.parse(pointed) is not None
-            hint = f"; decimals have a point: {pointed}" if comma else ""
-            self.fail(f"{value!r}: expected {self.expected}{hint}", param, ctx)
+            self.fail(f"{value!r}: expected {self.expected}{self._hint(value)}", param, ctx)
         return result
+
+    def _hint(self, value: str) -> str:
+        """Return how a value that is almost right is written."""
+        for rule, form in (
+            ("decimals have a point", value.replace(",", ".")),
+            ("units are in small letters", value.lower()),
+            ("numbers are written in digits", EXPONENT.sub(_in_digits, value)),
+        ):
+            if form != value and self.parse(form) is not None:
+                return f"; {rule}: {form}"
+        return ""
 
 
 class Number(click.FloatRange):
