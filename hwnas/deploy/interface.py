@@ -83,7 +83,7 @@ def run_stored(path: Path, inputs: Sequence[Array]) -> dict[str, Array]:
     """Return the outputs of a file by name, ``[N, ...]``, for N values of each input.
 
     Values have the file's order of axes and its batch: inputs are usually ``[N, 1, ...]``. Raises
-    `ExportError` if the runtime refuses the file.
+    `InvalidFile` if the runtime refuses the file.
     """
     model = open_file(path)
     with runtime_errors(path):

@@ -34,7 +34,6 @@ DIFFERENT_DB = 10.0
 """Signal-to-noise ratio below which a value of an int8 file counts as different."""
 
 
-@explains
 def verify_file(
     path: Path, module: nn.Module, verification: Verification, interface: Interface | None = None
 ) -> Parity:
@@ -46,6 +45,17 @@ def verify_file(
     check_present(path)
     interface = interface or interface_of(module, verification)
     outputs = sandboxed_outputs(path, verification.inputs, interface.input_names)
+    return _compared(path, module, verification, interface, outputs)
+
+
+@explains
+def _compared(
+    path: Path,
+    module: nn.Module,
+    verification: Verification,
+    interface: Interface,
+    outputs: dict[str, Array],
+) -> Parity:
     precision = precision_of(path)
     if precision != "int8":
         return verify_outputs(path, module, verification, interface, outputs, precision)

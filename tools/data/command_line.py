@@ -30,9 +30,9 @@ $ eval "$(_HWNAS_COMPLETE=bash_source hwnas)"     # or zsh_source, fish_source; 
 | --- | --- |
 | 0 | success |
 | 1 | failure |
-| 2 | wrong usage or configuration |
+| 2 | wrong usage or configuration, or an input file that is damaged or refused by its runtime |
 | 3 | the device is missing, offline, unauthorised or lost |
-| 4 | export or verification failed |
+| 4 | export or verification failed (also `hwnas verify` of a file that its runtime refuses) |
 | 5 | the budget is exceeded, or a file is slower than its baseline |
 | 6 | the measurement is too noisy for a verdict |
 | 130 | interrupted (Ctrl-C); the command that resumes is printed |

@@ -1,4 +1,8 @@
-"""Runs a model file in its runtime, one input at a time. No torch."""
+"""Runs a model file in its runtime, one input at a time. No torch.
+
+A file that the user names and its runtime refuses is an `InvalidFile`, as for `hwnas benchmark`;
+one that is being verified has failed its verification, which is an `ExportError`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import numpy as np
 from hwnas.architecture.runtimes import COMPILED
 from hwnas.devices.worker.model import BadModel, InputTensor, Model
 from hwnas.devices.worker.runtimes.open import open_model
-from hwnas.errors import ExportError
+from hwnas.errors import ExportError, InvalidFile
 from hwnas.export.recipe import format_of
 from hwnas.export.verification.metrics import Array
 
@@ -34,27 +38,32 @@ def run_file(
 
     ``inputs`` have N values each. They are in the order of the file's inputs unless that has
     all of their ``names``. Tensors of four axes are in PyTorch's order, whatever the format.
+    Raises `ExportError` if the runtime refuses the file.
     """
     if not inputs or not len(inputs[0]):
         raise ValueError("no inputs to run")
-    model = open_file(path, threads)
-    runs = [
-        run_model(path, model, [array[place : place + 1] for array in inputs], names)
-        for place in range(len(inputs[0]))
-    ]
-    with runtime_errors(path):
+    with verifying(), runtime_errors(path):
+        model = open_file(path, threads)
+        runs = [
+            run_model(path, model, [array[place : place + 1] for array in inputs], names)
+            for place in range(len(inputs[0]))
+        ]
         return {name: np.stack([run[name] for run in runs]) for name in runs[0]}
 
 
 def outputs_at_once(
     path: Path, inputs: Sequence[Array], names: Sequence[str] = ()
 ) -> dict[str, Array]:
-    """Return the outputs of a file, by name, for all ``inputs`` in one call."""
-    return run_model(path, open_file(path), inputs, names)
+    """Return the outputs of a file, by name, for all ``inputs`` in one call.
+
+    Raises `ExportError` if the runtime refuses the file.
+    """
+    with verifying():
+        return run_model(path, open_file(path), inputs, names)
 
 
 def open_file(path: Path, threads: int = 1) -> Model:
-    """Open a file in its runtime. Raises `ExportError` if the runtime refuses it."""
+    """Open a file in its runtime. Raises `InvalidFile` if the runtime refuses it."""
     with runtime_errors(path):
         return open_model(str(path), COMPILED[format_of(path)].name, threads)
 
@@ -104,12 +113,21 @@ def _stored(path: Path, tensor: InputTensor, array: Array) -> Array:
 
 @contextmanager
 def runtime_errors(path: Path) -> Iterator[None]:
-    """Raise `ExportError` for whatever a runtime raises for a file or its inputs."""
+    """Raise `InvalidFile` for whatever a runtime raises for a file or its inputs."""
     try:
         yield
     except (BadModel, RuntimeError, ValueError) as error:
-        reason = getattr(error, "why", error)
-        raise ExportError(f"{runtime_title(path)} cannot run it: {reason}") from error
+        runtime, reason = COMPILED[format_of(path)].name, getattr(error, "why", error)
+        raise InvalidFile(str(path), f"{runtime} cannot run it: {reason}") from error
+
+
+@contextmanager
+def verifying() -> Iterator[None]:
+    """Raise `ExportError` where the runtime refuses a file: it has failed its verification."""
+    try:
+        yield
+    except InvalidFile as error:
+        raise ExportError(str(error)) from error
 
 
 def runtime_title(path: Path) -> str:
