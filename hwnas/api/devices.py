@@ -40,6 +40,7 @@ def measure_latency_model(
     space: str = "mobile",
     data: str = "fashion-mnist-6k",
     *,
+    resolution: int | None = None,
     precision: Literal["fp32", "int8"] = "fp32",
     wait_idle_s: float = 0.0,
     quiet: bool = False,
@@ -49,7 +50,8 @@ def measure_latency_model(
 
     Blocks and whole networks are measured, as many as the ``options`` state (`MeasureOptions`). The
     model is stored for later runs; one that is there already is completed. ``data`` gives input
-    size and classes. This machine waits at most ``wait_idle_s`` for a quiet core.
+    size and classes, ``resolution`` another height and width in pixels. This machine waits at most
+    ``wait_idle_s`` for a quiet core.
 
         >>> import hwnas
         >>> model = hwnas.measure_latency_model("simulated-phone", networks=6, quiet=True)
@@ -64,6 +66,6 @@ def measure_latency_model(
 
     plan = MeasurePlan(**options)
     named = str(target) if isinstance(target, Path) else target
-    setup = find_setup(named, space, data, precision, wait_idle_s)
+    setup = find_setup(named, space, data, precision, wait_idle_s, resolution)
     with setup.open_runner() as runner:
         return measure(setup.profile, runner, setup.space, setup.folder, console(quiet), plan=plan)

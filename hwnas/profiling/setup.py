@@ -38,6 +38,8 @@ class ProfilingSetup(NamedTuple):
     folder: Path
     space_name: str = MEASURED_SPACE
     data: str = MEASURED_DATA
+    resolution: int | None = None
+    """Height and width of the images, in pixels; ``None``: the device's, or the data set's own."""
 
     def open_runner(self) -> Runner:
         """Return a runner on the device. Raises `DeviceError` if the device can't be reached."""
@@ -51,16 +53,21 @@ class ProfilingSetup(NamedTuple):
     @property
     def measure_command(self) -> str:
         """The command that measures the latency model."""
-        return measure_command(self.target, self.space_name, self.data, precision_of(self.space))
+        precision = precision_of(self.space)
+        return measure_command(self.target, self.space_name, self.data, precision, self.resolution)
 
 
-def measure_command(target: str, space: str, data: str, precision: str = "fp32") -> str:
+def measure_command(
+    target: str, space: str, data: str, precision: str = "fp32", resolution: int | None = None
+) -> str:
     """Return the command that measures a latency model; defaults are left out."""
     words = ["hwnas", "latency", "measure", "--target", target]
     if space != MEASURED_SPACE:
         words += ["--space", space]
     if data != MEASURED_DATA:
         words += ["--data", data]
+    if resolution is not None:
+        words += ["--resolution", str(resolution)]
     if precision != "fp32":
         words += ["--precision", precision]
     return shlex.join(words)
@@ -72,9 +79,11 @@ def find_setup(
     data: str,
     precision: str = "fp32",
     wait_idle_s: float = 0.0,
+    resolution: int | None = None,
 ) -> ProfilingSetup:
     """Return the setup for a device, a space and the data set that sets its input and classes.
 
+    ``resolution`` is the height and width of the images in pixels, in the place of the data set's.
     This machine waits for quiet cores before it measures, at most ``wait_idle_s``.
     """
     profile = waiting(find_profile(target), wait_idle_s)
@@ -84,10 +93,10 @@ def find_setup(
             "with runtime = 'torch' can't run; `hwnas benchmark FILE.pt2` measures on it"
         )
     check_precision(precision, profile)
-    searched = load_space(space, load_images(data, profile), precision)
+    searched = load_space(space, load_images(data, profile, resolution), precision)
     name = target if isinstance(target, str) else profile.name
     folder = measured_folder(profile.name, searched)
-    return ProfilingSetup(name, profile, searched, folder, space, data)
+    return ProfilingSetup(name, profile, searched, folder, space, data, resolution)
 
 
 def load_images(

@@ -10,7 +10,7 @@ import pytest
 from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.devices.profile import find_profile
 from hwnas.errors import UsageError
-from hwnas.profiling.setup import load_images, load_space
+from hwnas.profiling.setup import find_setup, load_images, load_space
 from hwnas.spaces.mobile.space import MobileSpace
 from tests.support.data.photos import noise_folder
 
@@ -21,6 +21,14 @@ PROFILE = find_profile("simulated-phone")
 def test_images_come_in_the_resolution_that_is_given() -> None:
     assert load_images(DATA, PROFILE, 24).input_shape == (1, 24, 24)
     assert load_images(DATA, PROFILE).input_shape == load_dataset(DATA).input_shape
+
+
+def test_a_resolution_has_a_latency_model_and_commands_of_its_own() -> None:
+    setup = find_setup("simulated-phone", "mobile", DATA, resolution=24)
+    assert setup.space.input_shape == (1, 24, 24) and setup.folder.name == "mobile-1x24-10"
+    assert setup.measure_command == (
+        "hwnas latency measure --target simulated-phone --resolution 24"
+    )
 
 
 def test_a_device_with_an_input_of_its_own_sets_the_shape_of_the_images() -> None:

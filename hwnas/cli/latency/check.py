@@ -9,7 +9,13 @@ import click
 
 from hwnas.cli.framework.command import command, json_option, option, quiet_option
 from hwnas.cli.framework.options import wait_idle_option
-from hwnas.cli.latency.options import data_option, precision_option, space_option, target_option
+from hwnas.cli.latency.options import (
+    data_option,
+    precision_option,
+    resolution_option,
+    space_option,
+    target_option,
+)
 from hwnas.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 @target_option
 @space_option
 @data_option
+@resolution_option
 @precision_option
 @option("--seed", group="Measurement", default=0, help="Random seed of the networks.")
 @option(
@@ -39,6 +46,7 @@ def check(
     target: str,
     space: str,
     data: str,
+    resolution: int | None,
     precision: str,
     seed: int,
     add: bool,
@@ -54,7 +62,7 @@ def check(
     from hwnas.profiling.check import add_to_model, check_model, model_to_check
     from hwnas.profiling.setup import find_setup
 
-    setup = find_setup(target, space, data, precision, wait_idle_s)
+    setup = find_setup(target, space, data, precision, wait_idle_s, resolution)
     with setup.open_runner() as runner:
         model = model_to_check(setup, measured_only=add)
         result = check_model(model, setup, runner, console(quiet), seed=seed)

@@ -9,7 +9,7 @@ import click
 
 from hwnas.cli.framework.command import command, json_option, option
 from hwnas.cli.framework.params import FILE, PATH
-from hwnas.cli.latency.options import data_option, space_option, target_option
+from hwnas.cli.latency.options import data_option, resolution_option, space_option, target_option
 from hwnas.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @target_option
 @space_option
 @data_option
+@resolution_option
 @option("--device", metavar="NAME", group="Device", help="Device of the latencies in SOURCE.")
 @option(
     "--out",
@@ -42,6 +43,7 @@ def fit(
     target: str,
     space: str,
     data: str,
+    resolution: int | None,
     device: str | None,
     out: Path | None,
     as_json: bool,
@@ -60,7 +62,7 @@ def fit(
 
     folder = None
     if source is None:
-        folder = find_setup(target, space, data).folder
+        folder = find_setup(target, space, data, resolution=resolution).folder
         fitted = fit_journal(folder, device)
     else:
         fitted = fit_source(source, device)

@@ -7,7 +7,13 @@ import click
 from hwnas.cli.framework.command import command, json_option, option, quiet_option
 from hwnas.cli.framework.options import wait_idle_option
 from hwnas.cli.framework.params import FRACTION, Number
-from hwnas.cli.latency.options import data_option, precision_option, space_option, target_option
+from hwnas.cli.latency.options import (
+    data_option,
+    precision_option,
+    resolution_option,
+    space_option,
+    target_option,
+)
 
 
 @command(
@@ -22,6 +28,7 @@ from hwnas.cli.latency.options import data_option, precision_option, space_optio
 @target_option
 @space_option
 @data_option
+@resolution_option
 @precision_option
 @option(
     "--networks",
@@ -68,6 +75,7 @@ def measure(
     target: str,
     space: str,
     data: str,
+    resolution: int | None,
     precision: str,
     wait_idle_s: float,
     as_json: bool,
@@ -91,7 +99,7 @@ def measure(
     from hwnas.profiling.sources import journal_notes
 
     plan = msgspec.convert(settings, MeasurePlan)
-    setup = find_setup(target, space, data, precision, wait_idle_s)
+    setup = find_setup(target, space, data, precision, wait_idle_s, resolution)
     with setup.open_runner() as runner:
         model = measure_latency_model(
             setup.profile, runner, setup.space, setup.folder, console(quiet), plan=plan
@@ -104,4 +112,4 @@ def measure(
     click.echo(card(model))
     click.echo(f"model: {setup.folder / 'model.json'}")
     if not quiet:
-        click.echo(f"next: hwnas latency check --target {target}")
+        click.echo(f"next: {setup.measure_command.replace(' measure ', ' check ', 1)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import click
+
 from hwnas.cli.framework.command import option
 from hwnas.cli.framework.params import DATA, FILE, PRECISION, SPACE, TARGET
 
@@ -17,6 +19,14 @@ data_option = option(
     type=DATA,
     default="fashion-mnist-6k",
     help="Data set that sets the input shape and the number of classes.",
+)
+resolution_option = option(
+    "--resolution",
+    group="Search space",
+    type=click.IntRange(1),
+    metavar="PIXELS",
+    default_help="the data set's, or the target's",
+    help="Height and width of the images.",
 )
 precision_option = option(
     "--precision",

@@ -14,6 +14,7 @@ from hwnas.cli.latency.options import (
     data_option,
     force_option,
     out_option,
+    resolution_option,
     space_option,
 )
 from hwnas.cli.tables import print_json
@@ -132,6 +133,7 @@ def import_(
 @wait_idle_option
 @space_option
 @data_option
+@resolution_option
 @out_option
 @force_option
 @json_option
@@ -143,6 +145,7 @@ def adapt(
     wait_idle_s: float,
     space: str,
     data: str,
+    resolution: int | None,
     out: Path | None,
     force: bool,
     as_json: bool,
@@ -165,7 +168,7 @@ def adapt(
             click.echo(f"note: {note}", err=True)
         expected = outlook(model)
     else:
-        setup = find_setup(device, space, data, wait_idle_s=wait_idle_s)
+        setup = find_setup(device, space, data, wait_idle_s=wait_idle_s, resolution=resolution)
         with setup.open_runner() as runner:
             model = measure_adapted(origin, setup, runner, console(as_json), count=networks)
         expected = outlook(model, setup.space)

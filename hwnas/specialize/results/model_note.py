@@ -65,14 +65,15 @@ def disagreement(candidates: Iterable[Candidate]) -> str:
 
 def again_command(spec: RunSpec) -> str:
     """Return the command that measures the latency model of a run anew."""
-    return f"{measure_command(spec.target, spec.space, spec.data, spec.precision)} --again"
+    words = spec.target, spec.space, spec.data, spec.precision, spec.resolution
+    return f"{measure_command(*words)} --again"
 
 
 def _advice(run: RunContext) -> str:
     spec = run.spec
     if spec.latency_model:
         return f"it was given by --latency-model {spec.latency_model}"
-    if spec.resolutions or spec.width_mults or spec.starts_trained:
+    if spec.width_mults or spec.starts_trained:
         folder = measured_folder(run.target.profile.name, run.space)
         return f"without the folder {folder} the next run measures a new one"
     return f"`{again_command(spec)}` makes a new one for the runs to come"

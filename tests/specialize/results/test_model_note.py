@@ -49,6 +49,10 @@ def test_the_command_that_measures_again_names_what_is_not_the_default() -> None
     assert measure_command("host-cpu", "mobile", "fashion-mnist-6k") == (
         "hwnas latency measure --target host-cpu"
     )
+    small = RunSpec(targets=("host-cpu",), resolutions=(24,))
+    assert again_command(small) == (
+        "hwnas latency measure --target host-cpu --resolution 24 --again"
+    )
     spec = RunSpec(targets=("my phone",), space="ofa", data="photos", precisions=("int8",))
     assert again_command(spec) == (
         "hwnas latency measure --target 'my phone' --space ofa --data photos --precision int8 "
