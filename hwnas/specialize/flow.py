@@ -13,6 +13,7 @@ from hwnas.devices.profile import DeviceProfile
 from hwnas.report.report import Report
 from hwnas.specialize.context import RunContext
 from hwnas.specialize.results.compose import compose
+from hwnas.specialize.results.metrics import metrics
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup.dry_run import PlanReport, plan_report, plan_run
 from hwnas.specialize.setup.python_values import with_files
@@ -94,6 +95,8 @@ def _specialize_variant(run: SweepRun, resources: Resources, resume: bool) -> Re
     with open_run(run.spec, run.folder, resources, resume) as context:
         report = _steps(context)
         report.write(run.folder)
+        for result in report.results:
+            context.tracking.log(0, metrics(result))
         return report
 
 

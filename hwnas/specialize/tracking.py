@@ -6,6 +6,7 @@ packages are imported when they are chosen.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -119,12 +120,22 @@ class TensorBoard:
 class Mlflow:
     """A run of MLflow with the folder's name; ``MLFLOW_TRACKING_URI`` names the server.
 
-    The run's id is written to ``FOLDER/mlflow.txt``, so that a resumed run goes on in it.
+    The run's id is written to ``FOLDER/mlflow.txt``, so that a resumed run goes on in it. MLflow
+    shows a run that was interrupted as killed, and one that an error ended as failed.
     """
 
     def __init__(self, folder: Path) -> None:
+        """Raises `UsageError` where MLflow has no store for its URI; a server is not asked."""
         self._module, self._folder = _import("mlflow", "mlflow"), folder
         self._started = False
+        try:
+            self._module.MlflowClient()
+        except Exception as error:  # MLflow's own, and those of its databases
+            raise UsageError(
+                f"--track mlflow: {self._module.get_tracking_uri()} can't be used "
+                f"({first_line(error).partition('. ')[0]}); set MLFLOW_TRACKING_URI to a server, "
+                "or pip install mlflow: mlflow-skinny has no store of its own"
+            ) from None
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         if not self._started:
@@ -133,16 +144,24 @@ class Mlflow:
 
     def close(self) -> None:
         if self._started:
-            self._module.end_run()
+            self._module.end_run(status=_status(sys.exception()))
 
     def _start(self) -> None:
         place = self._folder / "mlflow.txt"
         if place.exists():
             self._module.start_run(run_id=place.read_text("utf-8").strip())
         else:
-            run = self._module.start_run(run_name=self._folder.resolve().name)
+            folder = self._folder.resolve()
+            run = self._module.start_run(run_name=folder.name, tags={"hwnas.folder": str(folder)})
             place.write_text(run.info.run_id, "utf-8")
         self._started = True
+
+
+def _status(error: BaseException | None) -> str:
+    """Return MLflow's word for how a run ended."""
+    if error is None:
+        return "FINISHED"
+    return "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
 
 
 TRACKERS: dict[str, Callable[[Path], Tracker]] = {"tensorboard": TensorBoard, "mlflow": Mlflow}
@@ -152,7 +171,8 @@ TRACKERS: dict[str, Callable[[Path], Tracker]] = {"tensorboard": TensorBoard, "m
 def open_tracker(name: str | None, folder: Path) -> Tracker | None:
     """Return the tracker of that name for a run in ``folder``; ``None`` for no name.
 
-    It writes nothing before the first metrics. Raises `UsageError` if its package is not installed.
+    It writes nothing of the run before the first metrics. Raises `UsageError` if its package is not
+    installed, or has no place to write to.
     """
     if name is None:
         return None

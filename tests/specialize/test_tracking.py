@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -127,27 +128,49 @@ def test_tensorboard_gets_a_scalar_for_each_metric(
 def test_a_resumed_run_goes_on_in_its_run_of_mlflow(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    started: list[dict[str, str]] = []
+    started: list[dict[str, Any]] = []
     logged: list[tuple[dict[str, float], int]] = []
 
-    def start_run(**names: str) -> Any:
+    def start_run(**names: Any) -> Any:
         started.append(names)
         return SimpleNamespace(info=SimpleNamespace(run_id="abc"))
 
     fake_module(
         monkeypatch,
         "mlflow",
+        MlflowClient=object,
         start_run=start_run,
         log_metrics=lambda metrics, step: logged.append((metrics, step)),
-        end_run=lambda: started.append({"ended": "yes"}),
+        end_run=lambda status: started.append({"ended": status}),
     )
-    for step in (1, 2):
-        tracker = Mlflow(tmp_path)
-        tracker.log(step, {"loss": 0.5})
-        tracker.close()
-    ended = {"ended": "yes"}
-    assert started == [{"run_name": tmp_path.name}, ended, {"run_id": "abc"}, ended]
+    with pytest.raises(KeyboardInterrupt), closing(Mlflow(tmp_path)) as tracker:
+        tracker.log(1, {"loss": 0.5})
+        raise KeyboardInterrupt
+    with closing(Mlflow(tmp_path)) as tracker:
+        tracker.log(2, {"loss": 0.5})
+    assert started == [
+        {"run_name": tmp_path.name, "tags": {"hwnas.folder": str(tmp_path)}},
+        {"ended": "KILLED"},
+        {"run_id": "abc"},
+        {"ended": "FINISHED"},
+    ]
     assert logged == [({"loss": 0.5}, 1), ({"loss": 0.5}, 2)]
+
+
+def test_a_place_that_mlflow_cannot_open_is_an_error_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse() -> None:
+        raise RuntimeError("unsupported URI 'sqlite:///mlflow.db'. Supported are others. See there")
+
+    fake_module(
+        monkeypatch,
+        "mlflow",
+        MlflowClient=refuse,
+        get_tracking_uri=lambda: "sqlite:///mlflow.db",
+    )
+    with pytest.raises(UsageError, match=r"can't be used \(unsupported URI .*db'\); set MLFLOW_T"):
+        open_tracker("mlflow", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])

@@ -23,6 +23,7 @@ from hwnas.networks.resolve import read_architecture
 from hwnas.networks.weights import trained_network
 from hwnas.specialize.setup import resolve
 from hwnas.specialize.setup.target import Target, find_target
+from hwnas.specialize.tracking import TRACKERS
 from hwnas.training import pool
 from tests.support.machines.forked import fork, killed_when
 from tests.support.reporting.sample_run import (
@@ -31,6 +32,7 @@ from tests.support.reporting.sample_run import (
     put_phone_table,
     write_images,
 )
+from tests.support.reporting.trackers import Recorder
 
 CONTRACT = {
     "": "schema command results stages_s environment",
@@ -68,14 +70,30 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(cli, arguments)
 
 
+TRACKED = Recorder()
+"""What the undisturbed run sent to its tracker."""
+
+
 @pytest.fixture(scope="module")
 def finished(home: Path, data: Path) -> Path:
-    """The folder of an undisturbed run."""
+    """The folder of an undisturbed run, which is tracked."""
     out = home / "runs" / "whole"
-    result = call(*options(out, data))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TRACKERS, "mlflow", lambda folder: TRACKED)
+        result = call(*options(out, data, "--track", "mlflow"))
     assert result.exit_code == 0, result.stderr
     (out / "stdout.txt").write_text(result.stdout)
     return out
+
+
+def test_a_tracker_gets_the_search_the_trainings_and_the_result(finished: Path) -> None:
+    names = [name for _, metrics in TRACKED.points for name in metrics]
+    assert "search/loss" in names and any(re.match(r"training/\w{8}/loss", name) for name in names)
+    _, final = TRACKED.points[-1]
+    result = result_of(finished)
+    assert final["result/simulated_ms"] == result["latency"]["median_ms"]
+    assert final["result/accuracy"] == result["accuracy"]["artifact"]
+    assert final["result/kept"] == (result["verdict"] == "kept") and TRACKED.closed == 1
 
 
 def report(out: Path) -> dict[str, Any]:
