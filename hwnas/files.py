@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from errno import EEXIST, ENOTDIR
 from hashlib import sha256
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -89,7 +90,16 @@ def writing(path: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise WriteError(path, error) from None
+        raise WriteError(path, _with_obstacle(path, error)) from None
+
+
+def _with_obstacle(path: Path, error: OSError) -> OSError:
+    """Return the error, or one that names the file where ``path`` needs a folder."""
+    if error.errno in (EEXIST, ENOTDIR):
+        for parent in path.parents:
+            if parent.is_file():
+                return OSError(error.errno, f"{parent} is a file, expected a folder")
+    return error
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

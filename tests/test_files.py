@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hwnas.errors import WriteError
 from hwnas.files import append_line, home, read_lines, write_atomic, write_json
 
 
@@ -81,3 +82,10 @@ def test_the_environment_says_where_hwnas_keeps_its_files(
     assert home() == tmp_path
     monkeypatch.setenv("HWNAS_HOME", "")
     assert home().name == "hwnas"
+
+
+def test_a_file_where_a_folder_is_needed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("notes")
+    with pytest.raises(WriteError, match=r"json: cannot be written \(.*/run is a file, expected"):
+        write_atomic(tmp_path / "run" / "a" / "b.json", b"{}")
+    assert (tmp_path / "run").read_text() == "notes"
