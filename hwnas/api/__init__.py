@@ -1,7 +1,8 @@
-"""The public functions of hwnas, which `import hwnas` gives by name.
+"""The public functions of hwnas, which are also attributes of the package ``hwnas``.
 
 They take Python values, do what the commands of the same names do, and return plain data. Errors
-that users can mend are `hwnas.HwnasError`, with one line that says what was expected.
+that users can correct are `hwnas.HwnasError`: one line with the value, its place and the expected
+form.
 """
 
 from __future__ import annotations

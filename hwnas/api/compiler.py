@@ -27,19 +27,22 @@ def export(
 ) -> Artifact:
     """Compile a PyTorch module to an ``.onnx`` or ``.tflite`` file and verify it.
 
-    ``module`` may also be an ``.onnx`` file of any origin, which needs an ``input_shape`` only if
-    it leaves sizes free; its files are compared with it in ONNX Runtime.
+    ``module`` may also be the path of an ``.onnx`` file of any origin. It needs an ``input_shape``
+    only for free sizes, and the new file is compared with it in ONNX Runtime.
 
-    ``input_shape`` is without the batch; for several inputs it is a list, in order, or a dict by
-    the names of the arguments. A text such as ``"32:int64"`` states integers. The module may return
-    tuples, lists and dicts of tensors: outputs are called by their path, such as ``boxes.0``, or by
-    ``output_names``.
+    ``input_shape`` excludes the batch, e.g. ``(3, 224, 224)``; for several inputs it is a list, in
+    order, or a dict by the names of the arguments. A text such as ``"32:int64"`` states the type,
+    too. The module may return tuples, lists and dicts of tensors: outputs are named by their path,
+    such as ``boxes.0``, or by ``output_names``.
 
-    The file runs in its runtime beside ``module`` on ``images`` ``[N, C, H, W]``, which are
-    normalised as the module expects them, or on a list of arrays for several inputs; without
-    ``images`` on noise. Every output is compared. With ``calibration`` images of the same form the
-    file is quantised to int8. Raises `ExportError` for an operation that the compiler does not
-    support or a file that differs; no file is left then.
+    The file runs in its runtime on ``images`` ``[N, C, H, W]``, float32 and normalised as the
+    module expects them, or on a list of arrays for several inputs, else on noise; every output is
+    compared with that of the module. ``labels`` ``[N]`` are class indices and add accuracies to
+    ``artifact.parity``. With ``calibration`` images of the same form as ``images`` the file is
+    quantised to int8.
+
+    Raises `UsageError` for an input or a suffix that does not fit, `ExportError` for an operation
+    that the compiler does not support and for a file whose outputs differ; then no file is left.
 
         >>> import hwnas
         >>> from torch import nn
@@ -82,11 +85,14 @@ def verify(
     images: np.ndarray | Sequence[np.ndarray] | None = None,
     labels: np.ndarray | None = None,
 ) -> Parity:
-    """Compare a model file, float32 or int8, with a PyTorch module, input by input.
+    """Compare the outputs of a model file, float32 or int8, with those of a PyTorch module.
 
-    Needs ``images`` ``[N, C, H, W]``, a list of arrays for several inputs, or ``input_shape`` as
-    `export` takes it, to compare on noise. The file runs in a process of its own. Raises
-    `ExportError` that names the first layer that differs.
+    ``images`` ``[N, C, H, W]`` are normalised float32 arrays (a list of arrays for several inputs),
+    with ``labels`` ``[N]`` if accuracies are wanted; without images both run on noise of
+    ``input_shape``, as in `export`. The file runs in a process of its own.
+
+    Raises `UsageError` without images and input shape, `InvalidFile` for a damaged file, and
+    `ExportError`, with the name of the first layer that differs, if the outputs differ too much.
 
         >>> import hwnas
         >>> from torch import nn

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def devices() -> list[DeviceProfile]:
     """Return the profiles of all known devices: shipped, installed, and in ``$HWNAS_DEVICES``.
 
+    They are sorted by name. Raises `InvalidFile` for a profile with an invalid field.
+
     >>> import hwnas
     >>> [profile.runtime for profile in hwnas.devices() if profile.name == "host-cpu"]
     ['onnxruntime']
@@ -28,11 +30,11 @@ class MeasureOptions(TypedDict, total=False):
     """How much `measure_latency_model` measures."""
 
     networks: int | None
-    """Whole networks beside the blocks; by default at most 24."""
+    """Number of whole networks that are measured beside the blocks; by default at most 24."""
     minutes: float | None
-    """Time for the most informative blocks and networks, in the place of ``networks``."""
+    """Time limit, within which the most informative blocks and networks are measured."""
     again: bool
-    """Set aside a model that is stored already, instead of completing it."""
+    """Whether to measure a new model, and set aside a stored one instead of completing it."""
 
 
 def measure_latency_model(
@@ -48,10 +50,14 @@ def measure_latency_model(
 ) -> LatencyModel:
     """Measure the latency model of a device for a search space, and return it.
 
-    Blocks and whole networks are measured, as many as the ``options`` state (`MeasureOptions`). The
-    model is stored for later runs; one that is there already is completed. ``data`` gives input
-    size and classes, ``resolution`` another height and width in pixels. This machine waits at most
-    ``wait_idle_s`` for a quiet core.
+    Blocks and whole networks are measured; ``options`` limit their number (`MeasureOptions`). The
+    model is stored for later runs; an incomplete model that is stored already is completed.
+    ``target`` is a name, a TOML file or a profile, ``space`` a name or a TOML file; ``data``
+    determines the input size and the classes, ``resolution`` another height and width in pixels.
+    Before it measures itself, this machine waits at most ``wait_idle_s`` for a quiet core.
+
+    Raises `UnknownName` for an unknown device or space, `DeviceError` for a device that does not
+    answer, `TooNoisy` if no core becomes quiet in time.
 
         >>> import hwnas
         >>> model = hwnas.measure_latency_model("simulated-phone", networks=6, quiet=True)

@@ -26,10 +26,13 @@ def predict(
 ) -> list[Prediction]:
     """Return the five most probable classes of each image, by a model file in its own runtime.
 
-    ``model`` is an ``.onnx`` or ``.tflite`` file, a bundle or a run folder; ``images`` are files,
-    or uint8 pixels ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]`` of any size. A file that
-    hwnas did not compile needs ``input_values``, and ``labels``, a text file with the name of a
-    class in each line.
+    ``model`` is an ``.onnx`` or ``.tflite`` file, a bundle or a run folder. ``images`` are paths of
+    image files, or uint8 pixels ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]`` of any size,
+    with 1 or 3 channels. A file that hwnas did not compile needs ``input_values``, the
+    normalisation of its images, and ``labels``, a text file with a class name in each line.
+
+    Raises `InvalidFile` for a model or an image that cannot be read, `UsageError` for a model
+    that is no classifier of images.
 
         >>> import hwnas, numpy as np
         >>> from torch import nn
@@ -65,9 +68,14 @@ def evaluate(
 ) -> Evaluation:
     """Measure the accuracy of a model file on labelled images, in its own runtime.
 
-    ``model``, ``input_values`` and ``labels`` are those of `predict`. Classes are matched by name.
-    Without a ``split`` the images are the data set's test images; of a folder without splits all,
-    if the run of the model used another data set. ``page`` is an HTML file to write.
+    ``model``, ``input_values`` and ``labels`` are those of `predict`; ``data`` is the name of a
+    data set or a path. Classes are matched by name. The default ``split`` is the test images; of a
+    folder without splits it is all images, if the model was trained on another data set. ``page``
+    is the path of an HTML page to write. With ``skip_broken`` images that cannot be read are left
+    out and counted.
+
+    Raises `UsageError` for classes that the model does not have, `InvalidFile` for a model or an
+    image that cannot be read.
 
         >>> import hwnas
         >>> from torch import nn
@@ -106,11 +114,15 @@ def benchmark(
 ) -> BenchmarkResult:
     """Measure model files on a device, interleaved beside the reference model, and compare them.
 
-    ``batches`` are each file's own by default, or 1 if it takes any; ``input_shapes`` state, by the
-    name of the input and without the batch, the shapes of inputs that take any size. ``per_op``
-    also profiles the time of each operator. With ``raw`` latencies are those of this
-    run's clock, else they are calibrated by the reference model. This machine waits at most
-    ``wait_idle_s`` for a quiet core.
+    ``batches`` are batch sizes; the default is each file's own, or 1 if the batch is free.
+    ``input_shapes`` are the shapes, without the batch, of inputs of free size, by the names of the
+    inputs. ``per_op`` also profiles the time of each operator. Latencies are in milliseconds,
+    calibrated by the reference model; with ``raw`` they are those of this run's clock. Before it
+    measures itself, this machine waits at most ``wait_idle_s`` for a quiet core. ``seed`` decides
+    the inputs and the order of the files.
+
+    Raises `UsageError` or `InvalidFile` for a file that the device does not run, `DeviceError` for
+    a device that does not answer, `TooNoisy` if other programs disturb all measurements.
 
         >>> import hwnas
         >>> from torch import nn

@@ -21,8 +21,9 @@ def load_architecture(
     """Load an architecture: a published name, a run folder, a JSON, ``.onnx`` or ``.tflite`` file.
 
     ``name`` may also be a file of weights, a network of timm, or ``module:factory``.
-    ``input_shape`` (channels, height, width) is needed for a module, and with ``num_classes`` for a
-    genotype, which states no shapes. Raises `UsageError` or `InvalidFile` for anything else.
+    ``input_shape`` ``(C, H, W)`` is needed for a module, and with ``num_classes`` for a genotype,
+    which has no shapes. Raises `UsageError`, with the most similar name, if ``name`` refers to no
+    network, and `InvalidFile` for a file with invalid content.
 
         >>> import hwnas
         >>> network = hwnas.load_architecture("proxyless_mobile")
@@ -38,10 +39,13 @@ def load_architecture(
 def load_pretrained(name: str | Path, *, input_shape: Shape | None = None) -> PretrainedNetwork:
     """Load a network with trained weights, rebuilt from blocks; nothing is downloaded.
 
-    ``name`` is one of `hwnas networks list`, ``timm:NAME`` or ``local-dir:FOLDER`` of timm, a file
-    of weights of such a network, or ``module:factory`` with an ``input_shape``. The result has the
-    ``architecture``, the ``preprocessing``, ``network()`` and, for other images and classes,
-    ``at(input_shape, classes)``. Raises `HwnasError` that says how to get missing weights.
+    ``name`` is a name of `hwnas networks list`, ``timm:NAME`` or ``local-dir:FOLDER`` of timm, a
+    file of weights of such a network, or ``module:factory`` with an ``input_shape`` ``(C, H, W)``.
+    The result has the ``architecture``, the ``preprocessing`` of images, the method ``network()``
+    for the PyTorch module, and ``at(input_shape, classes)`` for other images and classes.
+
+    Raises `UsageError` for a name without weights or a network that is no chain of blocks, and
+    `HwnasError`, with the command that downloads them, if the weights are not on this machine.
 
         >>> import hwnas, torch, torchvision
         >>> source = torchvision.models.mobilenet_v3_small(num_classes=5)

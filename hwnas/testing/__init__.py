@@ -1,7 +1,8 @@
-"""Conformance tests for your own devices, spaces and strategies; a stable public interface.
+"""Conformance tests for devices, runners, spaces and strategies of your own.
 
-``simulated_device`` and ``write_model`` need no hardware. Each ``check_...`` function checks an
-extension and raises `ContractBroken` with the requirement that it violates.
+This is a stable public interface. `simulated_device` and `write_model` need no hardware. Each
+``check_...`` function checks an extension and raises `ContractBroken`, an `AssertionError`, with
+the first requirement that the extension violates.
 """
 
 from hwnas.testing.contract import ContractBroken

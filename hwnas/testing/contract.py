@@ -1,4 +1,4 @@
-"""Requirements as sentences."""
+"""Requirements of extensions, stated as sentences."""
 
 from __future__ import annotations
 

@@ -24,11 +24,12 @@ def simulated_device(
     measure: MeasureSpec | None = None,
     **simulation: float,
 ) -> DeviceProfile:
-    """Return the profile of a device whose latency is computed from the operators of a file.
+    """Return the profile of a device whose latencies are computed from the operators of a file.
 
-    `hwnas.devices.runner.open_runner` measures on it instantly; the same file always gives the same
-    samples. ``simulation`` are fields of `Simulation` that differ from `SIMULATION`, e.g.
-    ``noise``, ``throttle_after_calls`` or ``drop_outs``.
+    `hwnas.devices.runner.open_runner` gives a runner that measures on it at once; the same file
+    always gives the same samples. ``simulation`` are fields of `Simulation` that replace those of
+    `SIMULATION`, e.g. ``noise`` (relative), ``throttle_after_calls`` or ``drop_outs``. ``limits``
+    are sizes and types that the device accepts, ``measure`` the number of rounds and calls.
     """
     return DeviceProfile(
         name=name,
@@ -44,9 +45,10 @@ def simulated_device(
 
 
 def write_model(path: Path, channels: int = 8, layers: int = 2, size: int = 16) -> Path:
-    """Write a small network with random weights, as .onnx or .tflite depending on the suffix.
+    """Write a small network with random weights to an ``.onnx`` or ``.tflite`` file; return it.
 
-    Its input is ``[1, 3, size, size]``; more channels and layers take longer.
+    Its input is ``[1, 3, size, size]``, its output ``[1, 10]``: ``layers`` 3x3 convolutions of
+    ``channels`` channels and a classifier. The same arguments give the same file.
     """
     blocks = [Block("conv", 3, channels, 3, 1, 1, size)]
     blocks += [Block("conv", channels, channels, 3, 1, 1, size) for _ in range(layers - 1)]

@@ -1,6 +1,6 @@
-"""Quick checks of any extension, which `hwnas plugins` runs on all that are installed.
+"""Quick checks of the interface of an extension; `hwnas plugins` checks all installed ones.
 
-They measure and train nothing: `check_runner`, `check_space` and `check_strategy` do.
+They neither measure nor train; `check_runner`, `check_space` and `check_strategy` do.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ RUNNER_METHODS = {
 
 
 def check_interface(kind: str, extension: Any) -> str:
-    """Check an extension of a kind (a key of `hwnas.plugins.GROUPS`); returns a note for users.
+    """Check the object of an entry point of a kind (a key of `hwnas.plugins.GROUPS`).
 
-    Calls the functions of devices and spaces. Raises `ContractBroken`.
+    Devices and spaces are called, strategies and runners only inspected. Returns a note for users,
+    e.g. the names of a device folder's profiles; empty if there is none. Raises `ContractBroken`.
     """
     require(callable(extension), f"a {kind} is callable; this is {type(extension).__name__}")
     checks = {"device": _device, "space": _space, "strategy": _strategy, "runner": _runner}

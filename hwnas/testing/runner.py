@@ -15,7 +15,8 @@ from hwnas.testing.device import write_model
 def check_runner(runner: Runner, suffix: str, folder: Path) -> None:
     """Check a runner with model files of the format ``suffix`` (``.onnx``, ``.tflite``).
 
-    They are written to ``folder``. Measures three of them, then closes the runner.
+    The files are written to ``folder``. The check measures three models, tries a missing, a damaged
+    and a foreign file, and closes the runner. Raises `ContractBroken`.
     """
     with runner as entered:
         require(entered is runner, "entering a runner gives the runner")

@@ -21,8 +21,9 @@ SAMPLES = 20
 def check_space(space: SearchSpace) -> None:
     """Check the genotypes, networks and sites of a space.
 
-    In spaces that grow networks layer by layer (`hwnas.spaces.grown.space`), decisions depend on
-    each other: several genotypes give the same network, and sites are a sample.
+    Networks must be repeatable, have the space's input shape and classes, and consist of the blocks
+    of ``sites()`` and ``fixed``. In a `GrownSpace` decisions depend on each other, so several
+    genotypes may give the same network, and sites are a sample. Raises `ContractBroken`.
     """
     sizes = [len(decision.candidates) for decision in space.decisions]
     grown = isinstance(space, GrownSpace)
@@ -46,7 +47,7 @@ def check_space(space: SearchSpace) -> None:
             "a genotype always gives the same network",
         )
         decided = space.block_decisions(network)
-        require(len(decided) == len(network.blocks), "decided() gives the origin of every block")
+        require(len(decided) == len(network.blocks), "block_decisions() has every block")
     for neighbour in islice(space.neighbours(draws[0]), SAMPLES):
         space.architecture(neighbour)
         pairs = zip(neighbour.choices, draws[0].choices, strict=True)
@@ -61,10 +62,10 @@ def _check_growth(space: GrownSpace) -> None:
         layers = space.layers(genotype)
         require(space.genotype(layers) == genotype, "layers() and genotype() undo each other")
         blocks = tuple(block for block, _ in space.placed_blocks(layers))
-        require(blocks == space.architecture(genotype).blocks, "laid_out() is the network")
+        require(blocks == space.architecture(genotype).blocks, "placed_blocks() is the network")
         places = [place for _, place in space.placed_blocks(layers) if place is not None]
         every = [(stage, layer) for stage, row in enumerate(layers) for layer in range(len(row))]
-        require(places == every, "laid_out() names every layer once, in order")
+        require(places == every, "placed_blocks() names every layer once, in order")
     macs = [space.architecture(genotype).macs for genotype in ends]
     require(
         macs[0] == min(macs) and macs[-1] == max(macs),

@@ -45,9 +45,11 @@ def small_costs(space: SearchSpace) -> CostTable:
 
 
 def check_strategy(kind: Any, space: SearchSpace | None = None) -> None:
-    """Check a strategy class on a space that it supports (default: a small chain of MBConvs).
+    """Check a strategy class on a space that it supports, by default a small chain of MBConvs.
 
-    Trains a few steps on noise; a strategy with ``traits.own_loop`` is not run.
+    The strategy trains a few steps on noise, its state must survive saving and loading, and its
+    candidates must lie in the latency window and be repeatable. A strategy with
+    ``traits.own_loop`` is created but not run. Raises `ContractBroken`.
     """
     space = space or small_space()
     costs = small_costs(space)

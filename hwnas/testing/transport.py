@@ -17,9 +17,9 @@ HOSTILE_WORDS = (
 
 
 def check_transport(transport: Transport, folder: Path) -> None:
-    """Check a transport to a device with a POSIX shell, then close it.
+    """Check the commands, limits and copies of a transport to a POSIX shell, then close it.
 
-    ``folder`` is for files on this machine.
+    ``folder`` is an empty folder on this machine for files to copy. Raises `ContractBroken`.
     """
     try:
         _check_commands(transport)
