@@ -1,1 +1,1 @@
-"""Data sets: where images come from, how they are split and resized. Free of the network."""
+"""Data sets of images: their sources, splits and sizes. Free of the networks."""

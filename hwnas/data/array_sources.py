@@ -24,7 +24,7 @@ FASHION_MNIST_CLASSES = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package ``dataset-fashion-mnist`` puts the four files."""
+"""Folder of the four files of Debian's package ``dataset-fashion-mnist``."""
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -40,7 +40,7 @@ UNREADABLE = (
     *(OSError, EOFError, ValueError, RuntimeError, MemoryError),
     *(zlib.error, zipfile.BadZipFile, tarfile.TarError),
 )
-"""What numpy, zipfile, gzip and tarfile raise on files that are broken or of another kind."""
+"""Exceptions of numpy, zipfile, gzip and tarfile for files that are damaged or of another kind."""
 
 
 def read_embedded() -> Source:

@@ -15,7 +15,7 @@ from hwnas.data.splits import Source, Split
 from hwnas.errors import InvalidFile
 
 PREFIXES = ("x_", "y_", "z_")
-"""An array whose name begins so must be a known one; others are ignored."""
+"""Prefixes of names that must be known; arrays with other names are ignored."""
 
 
 def source_of_arrays(where: str, arrays: Mapping[str, np.ndarray], name: str) -> Source:

@@ -52,8 +52,8 @@ class Dataset(msgspec.Struct, frozen=True, dict=True, eq=False):
     """Digest, mean and deviation where they are known without reading the images, or where a
     trained network gives them."""
     answers_of: str = ""
-    """The network whose answers the labels are; empty: they are true labels. Accuracies on answers
-    are the agreement with that network."""
+    """Network whose predictions replace the labels; empty for true labels. Accuracies on
+    predictions are the agreement with that network."""
     split: str = ""
     """How the splits were made, empty if the source has all of them."""
     origin: Origin | None = None
@@ -67,7 +67,7 @@ class Dataset(msgspec.Struct, frozen=True, dict=True, eq=False):
 
     @property
     def score_name(self) -> str:
-        """What an accuracy on these images is."""
+        """Name of an accuracy on these images: ``accuracy`` or ``agreement``."""
         return "agreement" if self.answers_of else "accuracy"
 
     @property
@@ -178,9 +178,9 @@ def unreadable(name: str) -> dict[str, str]:
 
 
 def own_photo_shape(name: str) -> Shape | None:
-    """Return the input shape that photos have of themselves, None for data that are no photos.
+    """Return the default input shape of photos, None for data that are no photos.
 
-    Only headers are read, so that a large data set isn't packed for a shape that nobody wants.
+    Only headers are read, so that a large data set is not packed for a shape that is not used.
     """
     if name in NAMED or (photos := find_photos(name, VALID_SHARE)) is None:
         return None
@@ -193,7 +193,7 @@ def pack_dataset(
     """Pack a data set of photos for images of ``size`` pixels; return the file.
 
     Without a ``path`` the file is where `load_dataset` of the same photos finds it. Raises
-    `InvalidFile` or `UsageError` for what is no data set of photos.
+    `InvalidFile` or `UsageError` if the data are no photos.
     """
     if name in NAMED or (photos := find_photos(name, VALID_SHARE)) is None:
         expected = "expected a folder of images, a list (.csv), .tar shards or hf:NAME"
@@ -268,7 +268,7 @@ def _dataset(source: Source, where: str, shape: Shape | None, valid_share: float
 
 
 def _given(cut: bool) -> str:
-    """Return how the splits of a source were made that says nothing about it."""
+    """Return a default description of the splits of a source."""
     if cut:
         return "as given; the validation images are split from the training images by their pixels"
     return "as given"
@@ -284,7 +284,7 @@ def _array_notes(arrays: list[Split], shape: Shape) -> tuple[str, ...]:
 
 
 def _fit(split: Split, shape: Shape) -> Split:
-    """Return a split with images of ``shape``; stored images have it."""
+    """Return a split with images of ``shape``; stored images already have it."""
     if not isinstance(split.images, np.ndarray):
         return split
     return split._replace(images=fit_images(split.images, shape))

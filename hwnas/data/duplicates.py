@@ -1,4 +1,4 @@
-"""Images that are in a data set more than once, by a hash of their content."""
+"""Duplicate images in a data set, by a hash of their content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hwnas.data.splits import Origin, Split
 from hwnas.processes import cores
 
 MAX_READ_BYTES = 20_000_000_000
-"""Most bytes of photos that are read to compare them, some minutes of a disk."""
+"""Most bytes of photos that are read for the comparison, which takes a few minutes from a disk."""
 
 MAX_EXAMPLES = 3
 

@@ -19,7 +19,7 @@ MEMORY_BYTES = 8_000_000_000
 """Maximum size of all decoded images: they are held in memory, and training needs some too."""
 
 MAX_OWN_SIZE = 224
-"""Largest height and width that a network has by itself, the usual size for ImageNet."""
+"""Largest default height and width of a network, the usual size for ImageNet."""
 
 SIZE_STEP = 32
 """Images of mixed sizes become squares of a multiple of this, which five strides of 2 divide."""
@@ -163,5 +163,5 @@ def centre_box(width: int, height: int, aspect: float) -> tuple[float, float, fl
 
 
 def images_at_once(pixels: int) -> int:
-    """Return how many images with so many pixels are evaluated at once."""
+    """Return the number of images of a number of pixels that are evaluated at once."""
     return max(1, min(BATCH_IMAGES, BATCH_PIXELS // pixels))

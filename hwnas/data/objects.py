@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 TEST_SHARE = 0.15
-"""Share of each class that becomes test images where there is a single data set."""
+"""Share of each class that becomes test images if there is a single data set."""
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 PARTS = ("train", "test", "valid")
 EXPECTED = (
@@ -43,7 +43,7 @@ EXPECTED = (
 
 
 STATE_SAMPLES = 64
-"""Samples whose pixels tell whether a large data set is the one that was packed earlier."""
+"""Number of samples whose pixels identify a large data set that was packed earlier."""
 
 
 class Samples(Protocol):
@@ -85,7 +85,7 @@ def _read_parts(
 ) -> Source:
     """Return the source of data sets in the style of torchvision, by the names in `PARTS`.
 
-    They become arrays, but where these would be large photos as those of a folder.
+    They become arrays, or, if arrays would be too large, photos as those of a folder.
     """
     where = name or type(data["train"]).__name__
     if unknown := sorted(data.keys() - set(PARTS)):

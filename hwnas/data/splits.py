@@ -22,7 +22,7 @@ MAX_HELD_OUT = 10_000
 MAX_HELD_OUT_PER_CLASS = 50
 
 CHUNK_IMAGES = 256
-"""Images that are read at a time where all are read in turn."""
+"""Images that are read at a time when all are read in turn."""
 
 
 MAX_LOADED = 2_000
@@ -67,7 +67,7 @@ class Split(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """What a source of stored images knows without reading them."""
+    """Statistics of stored images that are known without reading the images."""
 
     digest: str
     """16 hex digits that identify images, labels, classes, order and splits."""
@@ -116,7 +116,7 @@ class Source(NamedTuple):
     statistics: Statistics | None = None
     """None: they are computed from the pixels."""
     answers_of: str = ""
-    """The network whose answers the labels are; empty: they are true labels."""
+    """Network whose predictions replace the labels; empty for true labels."""
     split: str = ""
     """How the splits were made."""
     origin: Origin | None = None
@@ -126,7 +126,7 @@ class Source(NamedTuple):
 def cut_classes(
     split: Split, classes: Sequence[str], share: float, where: str
 ) -> tuple[Split, Split]:
-    """Split off ``share`` of each class; return the images that stay and those that are held out.
+    """Split off ``share`` of each class; return the remaining images and those that are held out.
 
     The images with the smallest content hashes are held out, whatever the order of the images: at
     least one of each class and never all, at most `MAX_HELD_OUT` in all. A class of fewer than two
@@ -191,10 +191,10 @@ def unit_hash(text: str) -> float:
 
 
 def capped_share(share: float, count: int, classes: int = 0) -> float:
-    """Return ``share``, reduced where it would hold out too many of ``count`` images.
+    """Return ``share``, reduced if it would hold out too many of ``count`` images.
 
-    The limit is `MAX_HELD_OUT`, or `MAX_HELD_OUT_PER_CLASS` for each class where that is more:
-    50,000 for ImageNet, as in the literature.
+    The limit is `MAX_HELD_OUT`, or `MAX_HELD_OUT_PER_CLASS` for each class if that is more: 50,000
+    for ImageNet, as in the literature.
     """
     limit = max(MAX_HELD_OUT, MAX_HELD_OUT_PER_CLASS * classes)
     return min(share, limit / max(count, 1))

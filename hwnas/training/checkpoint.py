@@ -22,7 +22,8 @@ from hwnas.training.log import EpochLog
 CHECKPOINT_INTERVAL_S = 30.0
 """Least time between two checkpoints within an epoch."""
 QUICK_CHECKPOINT_S = 0.6
-"""Checkpoints that take longer are written less often: they take 2 % of the time at most."""
+"""Writing time from which checkpoints are written less often, so that they take at most 2 % of the
+time."""
 
 
 class BestEpoch(msgspec.Struct, frozen=True):
@@ -33,7 +34,7 @@ class BestEpoch(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a checkpoint continues a training: its note."""
+    """The position in a training at which a checkpoint continues it: a note of the checkpoint."""
 
     epoch: int = 0
     """Whole epochs before it."""
@@ -42,13 +43,14 @@ class Place(msgspec.Struct, frozen=True):
     sums: tuple[float, float, int] = (0.0, 0.0, 0)
     """Sums of loss and accuracy over the steps of its epoch so far, and their number."""
     line: EpochLog | None = None
-    """Log line of the last whole epoch, which a kill may have kept out of the log."""
+    """Log line of the last whole epoch, which may be missing from the log after a kill."""
     best: BestEpoch | None = None
     """The best epoch so far, if the plan has patience."""
 
 
 class TrainingState(NamedTuple):
-    """What a training changes: weights, statistics, momenta, averaged weights and loss scale."""
+    """The state that a training changes: weights, statistics, momenta, averaged weights, loss
+    scale."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -68,7 +70,7 @@ class TrainingState(NamedTuple):
         return state | scaler_state(self.scaler)
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Restore what `tensors` returned, from whatever device."""
+        """Restore the tensors of `tensors`, which may be on another device."""
         self.network.load_state_dict(strip_prefix("network.", state))
         momenta = strip_prefix("momentum.", state)
         for name, parameter in self.network.named_parameters():
@@ -117,7 +119,7 @@ def save_checkpoint(
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors and notes that `save_checkpoint` wrote.
 
-    Raises `InvalidFile` if the file is not readable or has not the content that was saved.
+    Raises `InvalidFile` if the file cannot be read or its hash differs.
     """
     try:
         if not is_intact_checkpoint(path.read_bytes()):

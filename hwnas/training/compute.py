@@ -1,4 +1,4 @@
-"""Where and how tensors are computed: device, precision of a step, threads."""
+"""Device, precision and threads of computations."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class Compute(msgspec.Struct, frozen=True):
             torch.cuda.set_device(self.device)
 
     def of_rank(self) -> Compute:
-        """Return the same on the GPU of this rank."""
+        """Return these settings for the GPU of this rank."""
         if self.kind != "cuda":
             return self
         return msgspec.structs.replace(self, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
 
     def of_child(self) -> Compute:
-        """Return the same for a process that sees one GPU only, with one thread."""
+        """Return these settings for a process that sees one GPU only, with one thread."""
         device = "cuda:0" if self.kind == "cuda" else self.device
         return msgspec.structs.replace(self, device=device, threads=1)
 
@@ -102,7 +102,7 @@ def load_scaler(scaler: torch.amp.GradScaler, state: Mapping[str, Tensor]) -> No
 
 
 def full_precision(values: Tensor) -> Tensor:
-    """Return bf16 and fp16 values as float32, others as they are: for losses and sums."""
+    """Return bf16 and fp16 values as float32, other values unchanged: for losses and sums."""
     return values.float() if values.dtype in AMP_TYPES.values() else values
 
 
@@ -110,7 +110,7 @@ def resolve_compute(device: str = "auto", amp: str = "auto", threads: int = 1) -
     """Return the device and the precision that ``auto`` means on this machine.
 
     ``auto`` is the first CUDA device, or that of this rank, else the CPU; ``mps`` only if it is
-    named. Raises `UsageError` for a device or a precision that this machine doesn't have.
+    named. Raises `UsageError` for a device or a precision that this machine does not support.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -162,7 +162,7 @@ def _has_bf16() -> bool:
 
 
 def free_bytes(device: str) -> float:
-    """Return the memory of a device that new programs can have, for the CPU without swapping."""
+    """Return the bytes of free memory of a device; for the CPU without swapping."""
     if device.startswith("cuda"):
         torch.cuda.empty_cache()  # what PyTorch holds without using it
         return float(torch.cuda.mem_get_info(device)[0])

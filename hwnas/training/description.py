@@ -1,4 +1,5 @@
-"""What a file of trained weights says of its network, so that the file can be used alone."""
+"""Description of a network in the file of its trained weights, so that the file can be used
+alone."""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ class NetworkDescription(msgspec.Struct, frozen=True):
 
     architecture: Architecture
     normalisation: Normalisation | None = None
-    """``None``: the training did not state it."""
+    """Normalisation of the images; ``None`` if the training did not state it."""
     classes: tuple[str, ...] = ()
-    """In their order; empty where the training did not state them."""
+    """Names of the classes in order; empty if the training did not state them."""
 
 
 def description_notes(description: NetworkDescription) -> dict[str, str]:

@@ -6,7 +6,7 @@ batch. Gradients are averaged and batch norms take their statistics over the who
 connections of a rank that dies are closed: the other ranks then raise `RankLost`.
 
 Tensors on the CPU are exchanged by gloo, those on CUDA devices by NCCL; tensors of other devices
-take the way over the CPU.
+are exchanged through the CPU.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TIMEOUT = timedelta(days=7)
 
 CUDA_BACKENDS = "cpu:gloo,cuda:nccl"
 DIGEST_BYTES = 7
-"""Of a digest that fits into an int64."""
+"""Number of bytes of a digest, which fit into an int64."""
 
 
 class RankLost(HwnasError):
@@ -158,10 +158,10 @@ def broadcast_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_alike(value: object, what: str) -> None:
-    """Raise `RanksDiffer` on all ranks if ``value``, plain data for JSON, is not alike on all.
+    """Raise `RanksDiffer` on all ranks if ``value``, plain data for JSON, differs between ranks.
 
-    Ranks of different paths or images would not fail: they would average gradients of different
-    weights, or wait for each other without end.
+    Ranks with different paths or images would not fail otherwise: they would average gradients of
+    different weights, or wait for each other forever.
     """
     if ranks() == 1:
         return

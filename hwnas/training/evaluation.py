@@ -46,7 +46,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     top5_accuracy: float | None = None
     """Share of images whose label is among the five largest logits; ``None``: few classes."""
     balanced_accuracy: float | None = None
-    """Mean of the classes' own accuracies; ``None`` where they have about as many images."""
+    """Mean of the accuracies of the classes; ``None`` if the classes are balanced."""
     label_probability: float = 0.0
     """The `label_probability`."""
 
@@ -55,9 +55,9 @@ def label_probability(logits: Tensor, labels: Tensor) -> float:
     """Return the mean probability that ``logits [N, classes]`` give the ``labels [N]``, at the
     temperature of the lowest cross-entropy.
 
-    It varies less with the choice of the images than the share of correct answers, since every
-    image counts by its margin. The temperature (Guo et al. 2017) takes out how confident a training
-    makes a network: labels, smooth labels and a teacher's answers differ in that.
+    It varies less with the choice of the images than the accuracy, since every image contributes by
+    its margin. The temperature (Guo et al. 2017) removes the confidence of a network, which depends
+    on its training: with labels, smoothed labels or a teacher.
     """
     logits, labels = logits.double().cpu(), labels.cpu()
     scaled = best_scale(logits, labels) * logits

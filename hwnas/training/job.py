@@ -1,9 +1,9 @@
 """One training in a folder of its own: described by ``job.json``, resumable, repeatable.
 
 ``python -m hwnas.training.job FOLDER`` reads ``job.json`` and writes ``log.jsonl``,
-``network.safetensors`` and, last of all, ``result.json``. The same folder gives the same weights
-on whatever machine it is trained: all randomness follows from the job's seed, and an interrupted
-training continues from ``checkpoint.safetensors``.
+``network.safetensors`` and, last of all, ``result.json``. The same folder gives the same weights on
+every machine: all randomness follows from the job's seed, and an interrupted training continues
+from ``checkpoint.safetensors``.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ Images = tuple[Data, Data]
 TEACHER = "teacher.safetensors"
 """Weights of a teacher, in the training's folder."""
 WEIGHTS, RESULT = "network.safetensors", "result.json"
-"""What a training leaves in its folder: the trained weights, and its `TrainingResult`."""
+"""Files of a finished training in its folder: the trained weights and the `TrainingResult`."""
 
 
 class Teacher(msgspec.Struct, frozen=True):
@@ -88,11 +88,11 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     """See `hwnas.data.photos.labelled.ReadingOptions`."""
     plan: TrainingPlan
     initial: str = ""
-    """File of the weights to begin with, relative to the training's folder; empty: fresh ones."""
+    """File of the initial weights, relative to the training's folder; empty: random ones."""
     teacher: Teacher | None = None
     """``None``: the network learns from labels only."""
     normalisation: Normalisation | None = None
-    """``None``: that of the data set's training images."""
+    """Normalisation of the images; ``None``: that of the data set's training images."""
     classes: tuple[str, ...] = ()
     """Names of the classes, for the description in the file of the weights."""
     seed: int = 0
@@ -111,22 +111,22 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrainingResult(msgspec.Struct, frozen=True):
-    """What a training gave: ``result.json``."""
+    """The result of a training: ``result.json``."""
 
     digest: str
     """Digest of the architecture."""
     validation_accuracy: float
-    """Share of 1."""
+    """Accuracy on the validation images, from 0 to 1."""
     loss: float
     """Training loss of the last epoch."""
     epochs: int
     seconds: float
     top5_accuracy: float | None = None
-    """On the validation images; ``None`` for fewer than 20 classes."""
+    """Top-5 accuracy on the validation images; ``None`` for fewer than 20 classes."""
     balanced_accuracy: float | None = None
-    """Mean over classes, on the validation images; ``None`` where classes are balanced."""
+    """Mean accuracy over classes on the validation images; ``None`` if the classes are balanced."""
     label_probability: float | None = None
-    """On the validation images, see `hwnas.training.evaluation.label_probability`."""
+    """See `hwnas.training.evaluation.label_probability`; on the validation images."""
 
 
 def run_job(
@@ -141,9 +141,9 @@ def run_job(
 ) -> TrainingResult:
     """Train, evaluate on validation images, and write weights and result to ``folder``.
 
-    A training that has finished there is not repeated. ``images`` are those of ``job.data``, where
-    they are loaded already; ``epochs_context`` is entered while the epochs run; ``say`` gets what
-    was damaged in ``folder``. Raises `UsageError` if another process trains there.
+    A finished training is not repeated. ``images`` are those of ``job.data``, if they are already
+    loaded; ``epochs_context`` is entered while the epochs run; ``say`` is called with messages on
+    damaged files in ``folder``. Raises `UsageError` if another process trains there.
     """
     if (result := read_result(folder)) is not None:
         return result
@@ -250,7 +250,7 @@ def _run(
 
 
 def _normalisation(data: Data) -> Normalisation:
-    """Return what images are normalised by, in the digits that float32 needs."""
+    """Return the normalisation of the images, in the digits that float32 needs."""
     mean, std = (
         tuple(float(str(value)) for value in values.flatten().cpu().numpy())
         for values in (data.mean, data.std)
@@ -286,8 +286,8 @@ def _teacher(job: TrainingJob, folder: Path) -> nn.Module | None:
 
 
 def _align_log(checkpoint: Path, log: Path) -> None:
-    """Remove the log lines of epochs that the checkpoint doesn't hold, and restore that of its last
-    epoch, which a kill between checkpoint and log has left out."""
+    """Remove the log lines of epochs after the checkpoint, and restore the line of its last epoch,
+    which is missing after a kill between checkpoint and log."""
     place = read_place(load_checkpoint(checkpoint)[1]) if checkpoint.exists() else Place()
     lines = [line for line in read_lines(log, EpochLog) if line.epoch <= place.epoch]
     if place.line is not None and place.epoch not in {line.epoch for line in lines}:

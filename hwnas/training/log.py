@@ -1,4 +1,4 @@
-"""What a training reports: a line for each epoch, and its progress within one."""
+"""The log of a training: a line for each epoch, and the progress within an epoch."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class EpochLog(msgspec.Struct, frozen=True):
     peak_bytes: int = 0
     """Largest memory so far: of the GPU, or of this process on a CPU."""
     validation_accuracy: float | None = None
-    """After the epoch; ``None`` where the plan has no patience."""
+    """Validation accuracy after the epoch; ``None`` if the plan has no patience."""
 
 
 class Progress(NamedTuple):
-    """Where a training is, between two epochs."""
+    """The progress of a training within an epoch."""
 
     step: int
     steps: int
     """Steps of the whole training."""
     loss: float
-    """Mean of the epoch so far."""
+    """Mean loss of the epoch so far."""
     accuracy: float
     images_per_s: float
     waiting: float

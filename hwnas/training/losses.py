@@ -1,4 +1,4 @@
-"""The loss of a training: of logits, of an auxiliary head's logits, and from a teacher's."""
+"""Losses of a training: of the logits, of an auxiliary head's logits, and against a teacher's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hwnas.training.compute import full_precision
 from hwnas.training.plan import TrainingPlan
 
 TEMPERATURE = 4.0
-"""By which `distillation` divides the logits of both networks."""
+"""Temperature by which `distillation` divides the logits of both networks."""
 
 
 def task_loss(

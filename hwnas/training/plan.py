@@ -49,11 +49,11 @@ class TrainingPlan(msgspec.Struct, frozen=True):
     head_rate: float = 1.0
     """Factor of the classifier's learning rate."""
     probe: bool = False
-    """Whether the classifier begins as a logistic regression on the features of the network. They
-    are features of the steps too with ``frozen_norms`` only."""
+    """Whether the classifier begins as a logistic regression on the features of the network. The
+    training steps have the same features only with ``frozen_norms``."""
     frozen_norms: bool = False
-    """Whether batch norms use the statistics that the network came with, which stay as they are.
-    Those of a batch of other images than the network was trained on change its features."""
+    """Whether batch norms use the network's initial statistics, which do not change. The statistics
+    of batches of other images than the network was trained on would change its features."""
     small_share: float = 0.0
     """Share of the steps, the first ones, with images of `tuning.sizes.small_size`."""
     whole_share: float = 0.0
@@ -63,7 +63,8 @@ class TrainingPlan(msgspec.Struct, frozen=True):
     best epoch, or those before the first, are the result. 0: all epochs, and the last one's
     weights."""
     teacher_share: float = 0.5
-    """Share of a teacher's answers in the loss, where there is one; the rest is the labels'."""
+    """Weight of the teacher's predictions in the loss, if there is a teacher; the rest is that of
+    the labels."""
     class_weights: Literal["none", "balanced"] = "none"
     """``balanced``: the losses of a class's images are weighted with the inverse of its number of
     images."""

@@ -1,7 +1,7 @@
 """Trainings in processes of this machine: one for each core, or a few on each GPU.
 
-Processes share a GPU by time slices and never compute at once, but fill each other's gaps between
-launches: it helps small networks only.
+Processes share a GPU by time slices and do not compute at the same time, but they use each other's
+gaps between kernel launches; this helps only small networks.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ LARGE_SIZE = 112
 CONTEXT_BYTES = 0.6e9
 """Memory that CUDA takes for each process."""
 OUT_OF_MEMORY = "out of memory"
-"""Part of the line in which a training ends for lack of memory."""
+"""Part of the message of a training that ended for lack of memory."""
 
 NO_SPACE_STATUS = 74
-"""Exit status of a training whose folder can't be written for lack of space."""
+"""Exit status of a training whose folder cannot be written for lack of space."""
 
 Outcome = tuple[Path, str]
-"""The folder of a training that has ended and what went wrong; empty: nothing."""
+"""The folder of a training that has ended, and its error; empty if it succeeded."""
 
 
 class ProcessPool:
@@ -54,8 +54,8 @@ class ProcessPool:
     ) -> Iterator[Outcome]:
         """Train in ``folders`` and yield each when it has ended.
 
-        A failed training stops no other; one that runs out of memory beside others starts again
-        alone, after them. ``on_poll`` is called several times a second.
+        A failed training does not stop the others; a training that runs out of memory beside others
+        starts again alone, after them. ``on_poll`` is called several times a second.
         """
         waiting, alone, free = list(folders), list[Path](), list(self.places)
         running: dict[Path, _Running] = {}
@@ -88,8 +88,8 @@ class ProcessPool:
 
 
 def trainings_per_gpu(in_size: int, networks: int, peak_bytes: float, free_bytes: float) -> int:
-    """Return how many trainings share a GPU; ``in_size`` is the height of the images in pixels and
-    ``peak_bytes`` the memory of a training step."""
+    """Return the number of trainings that share a GPU; ``in_size`` is the height of the images in
+    pixels and ``peak_bytes`` the memory of a training step."""
     if in_size >= LARGE_SIZE:
         return 1
     fitting = int(free_bytes // (peak_bytes + CONTEXT_BYTES))
@@ -99,7 +99,7 @@ def trainings_per_gpu(in_size: int, networks: int, peak_bytes: float, free_bytes
 class _Running(NamedTuple):
     process: subprocess.Popen[bytes]
     place: str
-    """Its GPU; empty: the CPU."""
+    """GPU of the training; empty: the CPU."""
 
 
 def _start(folder: Path, gpu: str) -> _Running:
@@ -123,7 +123,7 @@ def _start(folder: Path, gpu: str) -> _Running:
 
 
 def _failure(status: int, folder: Path) -> str:
-    """Return in one line why a process has ended without a result; empty: it has one."""
+    """Return one line on why a process has ended without a result; empty if it has a result."""
     if status == 0:
         return "" if (folder / "result.json").exists() else "it ended without a result"
     if status < 0:

@@ -1,1 +1,1 @@
-"""Photos: encoded images of any size, where they come from and where their pixels are held."""
+"""Photos: encoded images of any size, their sources, and the storage of their pixels."""

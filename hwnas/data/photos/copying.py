@@ -21,24 +21,24 @@ from hwnas.processes import cores
 T = TypeVar("T")
 
 CHUNK_PHOTOS = 256
-"""Photos of a chunk, about 70 MB of copies of 256 px: what a kill loses of a packing."""
+"""Photos of a chunk, about 70 MB of copies of 256 px, which is lost if a packing is killed."""
 
 MANY_PHOTOS = 20_000
 """Photos whose headers take so long that progress is shown."""
 
 
 class Headers(NamedTuple):
-    """What the headers of all photos say."""
+    """Data from the headers of all photos."""
 
     sizes: NDArray[np.int32]
     """Height and width as viewed, ``[N, 2]``; 0 where a photo can't be read."""
     grey: bool
     broken: dict[int, str]
-    """Why photos can't be read, by row."""
+    """Reasons why photos cannot be read, by row."""
 
     @property
     def counts(self) -> dict[tuple[int, int], int]:
-        """How many photos have each size ``(H, W)``."""
+        """Number of photos of each size ``(H, W)``."""
         readable = self.sizes[self.sizes[:, 0] > 0]
         sizes, counts = np.unique(readable, axis=0, return_counts=True)
         pairs = ((height, width) for height, width in sizes.tolist())
@@ -71,7 +71,7 @@ class Target(Protocol):
     def write(self, start: int, pixels: bytes) -> None: ...
 
     def finish(self, chunk: Chunk) -> None:
-        """All of the chunk is written."""
+        """Called when a chunk is completely written."""
         ...
 
 
@@ -134,7 +134,7 @@ def copy_photos(
 
 
 def broken_pixels(photos: Photos, headers: Headers, options: ReadingOptions) -> dict[int, str]:
-    """Decode every photo whose header is good; return why some can't be, by row."""
+    """Decode every photo with an intact header; return the errors by row."""
 
     def check(row: int) -> str | None:
         if row in headers.broken:

@@ -1,4 +1,4 @@
-"""Photos that are decoded each time they are used, for lack of room to hold them."""
+"""Photos that are decoded each time they are used, if memory and disk cannot hold their copies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Box = Callable[[int, int], Sequence[float]]
 
 
 class PhotoSet(NamedTuple):
-    """Photos with what is known of them without decoding."""
+    """Photos with their sizes, before decoding."""
 
     photos: Photos
     labels: NDArray[np.int64]

@@ -1,6 +1,6 @@
 """Shrunk copies of photos, one after another in memory or in a file.
 
-The pixels of both are the same, so it changes nothing whether a data set is held in memory.
+Both have the same pixels, so the results do not depend on where a data set is held.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def packed_path(images: StoredImages) -> Path | None:
 
 
 class Layout(NamedTuple):
-    """Where the copy of each photo is; a photo that is left out has the size 0."""
+    """Position of the copy of each photo; a photo that is left out has the size 0."""
 
     shape: Shape
     originals: NDArray[np.int32]

@@ -1,4 +1,4 @@
-"""What a file is that no decoder takes as an image, by its first bytes."""
+"""Recognises the kind of a file that is no image, by its first bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-"""How the text file begins that Git has in place of a large file."""
+"""First bytes of the text file that Git LFS has in place of a large file."""
 
 HEAD_BYTES = 512
 """Bytes of a file that `kind_of` looks at."""
@@ -37,14 +37,14 @@ IMAGES = (
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
 )
-"""How images begin."""
+"""First bytes of images."""
 
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 AVIF_BRANDS = (b"avif", b"avis")
 
 
 def kind_of(head: bytes) -> str | None:
-    """Return what a file is that begins with these bytes, None for what may be an image."""
+    """Return the kind of a file that begins with these bytes, None if it may be an image."""
     if not head:
         return "the file is empty"
     for beginning, kind in BEGINNINGS:
@@ -62,7 +62,7 @@ def kind_of(head: bytes) -> str | None:
 
 
 def special_kind(file: Path) -> str | None:
-    """Return what is called like a file and is none, such as a pipe, which may never end."""
+    """Return the kind of a path that is no regular file, such as a pipe, which may never end."""
     try:
         mode = os.stat(file).st_mode
     except OSError:
@@ -73,7 +73,7 @@ def special_kind(file: Path) -> str | None:
 
 
 def unidentified_kind(head: bytes) -> str:
-    """Return what a file may be that is no image and none of the kinds of `kind_of`."""
+    """Return the probable kind of a file that is no image and none of the kinds of `kind_of`."""
     for beginning, name in IMAGES:
         if head.startswith(beginning):
             return f"a {name} image whose header is damaged or cut short"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_LISTED = 20
-"""Photos that can't be read which a message lists at most."""
+"""Most unreadable photos that a message lists."""
 
 PARTS = ("train", "valid", "test")
 TRAIN, VALID, TEST = range(3)
@@ -32,7 +32,7 @@ class Photos(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, row: int) -> str:
-        """Return what messages call the image: its file."""
+        """Return the name of the image in messages: its file."""
         ...
 
     def open(self, row: int) -> AbstractContextManager[Image]:
@@ -48,7 +48,7 @@ class Photos(Protocol):
         ...
 
     def state(self) -> bytes:
-        """Return names, sizes and times of all images: what changes when an image changes."""
+        """Return names, sizes and times of all images, by which changed images are noticed."""
         ...
 
 
@@ -56,7 +56,7 @@ class LabelledPhotos(NamedTuple):
     """A data set of photos, shuffled, with a class and a split for each photo."""
 
     where: str
-    """What messages call the data set: its folder or file."""
+    """Name of the data set in messages: its folder or file."""
     name: str
     classes: tuple[str, ...]
     photos: Photos
@@ -65,7 +65,7 @@ class LabelledPhotos(NamedTuple):
     """`TRAIN`, `VALID` or `TEST` for each photo."""
     notes: tuple[str, ...] = ()
     answers_of: str = ""
-    """The network whose answers the labels are; empty: they are true labels."""
+    """Network whose predictions replace the labels; empty for true labels."""
     split: str = ""
     """How the splits were made."""
 
@@ -92,23 +92,23 @@ def no_progress(title: str) -> Iterator[Progress]:
 
 
 class ReadingOptions(NamedTuple):
-    """How photos are read, and where messages and progress go."""
+    """Options of reading photos, and callbacks for messages and progress."""
 
     skip_broken: bool = False
     """Leave out photos that can't be read, instead of raising `InvalidFile`."""
     say: Callable[[str], None] = lambda text: None
     step: Callable[[str], AbstractContextManager[Progress]] = no_progress
-    """Returns a context that shows the progress of what takes minutes."""
+    """Returns a context that shows the progress of a step of minutes."""
     group_by: str = ""
     """Photos of one group stay in one split: a regular expression that finds the group in the name
-    of a photo, or a column of a list or table. Empty: each photo is divided for itself."""
+    of a photo, or a column of a list or table. Empty: every photo is its own group."""
     remember: bool = True
     """Leave photos out in later runs too, if they are left out now."""
 
     def refuse(self, where: str, broken: Mapping[str, str], total: int) -> None:
-        """Say which photos of a data set are left out, with the reasons by their names.
+        """Print the photos of a data set that are left out, with the reasons by their names.
 
-        Raises `InvalidFile` with all of them if they are not to be left out.
+        Raises `InvalidFile` with all of them unless ``skip_broken`` is set.
         """
         if not broken:
             return

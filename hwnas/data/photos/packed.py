@@ -28,7 +28,7 @@ PACKED_SUFFIX = ".packed"
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What a packed file says of itself."""
+    """The header of a packed file."""
 
     format: str
     key: str
@@ -36,7 +36,7 @@ class Header(msgspec.Struct, frozen=True):
     shape: Shape
     """Shape of the network's input; the copies are a little larger."""
     own_shape: Shape
-    """Shape that a network has without another one being asked for."""
+    """Default shape of a network's input."""
     count: int
     pixel_bytes: int
     tail_bytes: int = 0
@@ -68,7 +68,7 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class Tail(msgspec.Struct, frozen=True):
-    """What has no fixed size."""
+    """The part of a packed file that has no fixed size."""
 
     name: str
     classes: tuple[str, ...]
@@ -122,7 +122,8 @@ class Copies(NamedTuple):
 def part_rows(photos: LabelledPhotos, sizes: NDArray[np.int32]) -> list[NDArray[np.int64]]:
     """Return the rows of each split, without photos of size 0, which were left out.
 
-    Raises `InvalidFile` if a class has no photo in a split, but for the answers of a network.
+    Raises `InvalidFile` if a class has no photo in a split, unless the labels are predictions of a
+    network.
     """
     parts = [np.flatnonzero((photos.parts == part) & (sizes[:, 0] > 0)) for part in range(3)]
     for rows, name in zip(parts, PARTS, strict=True):
@@ -186,7 +187,7 @@ def read_copies(path: Path) -> tuple[Copies, LabelledPhotos]:
 
 
 class _NoPhotos:
-    """The photos of a file whose copies are all there is."""
+    """The photos of a packed file without its original photos."""
 
     def __len__(self) -> int:
         return 0

@@ -1,4 +1,4 @@
-"""Writing packed data sets: in chunks, so that a packing that was killed goes on where it was.
+"""Writes packed data sets in chunks, so that a packing that was killed continues where it stopped.
 
 ``FILE.part`` is written first, with a journal of the complete chunks beside it, and renamed when it
 is complete.
@@ -38,7 +38,7 @@ def cache_path(photos: LabelledPhotos, key: str, shape: Shape) -> Path:
 
 
 def missing_bytes(path: Path, layout: Layout) -> int:
-    """Return how much more space the disk would need to pack these copies; 0 if there is room."""
+    """Return the bytes that the disk lacks to pack these copies; 0 if there is enough space."""
     folder = path.parent
     while not folder.exists():
         folder = folder.parent
@@ -58,8 +58,8 @@ def pack(
 ) -> None:
     """Write the packed file of the photos unless it is there; wait for another process's.
 
-    Raises `UsageError` if the file is of other photos, `HwnasError` where the disk is full; what is
-    packed then is used by the next attempt.
+    Raises `UsageError` if the file is of other photos, `HwnasError` if the disk is full; the next
+    attempt continues with the chunks that are packed.
     """
     layout = layout_of(headers.sizes, shape)
     with _locked(path):
@@ -92,7 +92,7 @@ def pack(
 
 
 def _check_same(path: Path, key: str, shape: Shape) -> None:
-    """Raise `UsageError` if the file is of other photos, or of these as they once were."""
+    """Raise `UsageError` if the file is of other photos, or of an earlier state of these."""
     header = read_header(path)
     if (header.key, header.shape) != (key, shape):
         raise UsageError(

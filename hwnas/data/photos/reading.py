@@ -30,10 +30,11 @@ TIFF_SIZE = 256, 257
 """Tags of the width and height that a TIFF file stores."""
 
 MAX_PIXELS = 178_956_970
-"""Most pixels of a photo, the limit of Pillow: more is taken for a decompression bomb."""
+"""Most pixels of a photo, the limit of Pillow: larger ones count as decompression bombs."""
 
 READING_VERSION = 3
-"""Goes up when the same file gives other pixels: caches of older versions are made anew."""
+"""Version of the reader. It increases when the same file gives other pixels; caches of older
+versions are discarded."""
 
 PILLOW = r"PIL\."
 PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(PILLOW), 0)
@@ -61,7 +62,7 @@ def opened(file: Path | IO[bytes], name: str) -> Iterator[Image]:
 
 
 def _reason(file: Path | IO[bytes], error: Exception) -> str:
-    """Return why an image can't be read: what it is in place of an image, or its fault."""
+    """Return why an image cannot be read: the kind of the file if it is no image, or the error."""
     from PIL import UnidentifiedImageError
     from PIL.Image import DecompressionBombError
 
@@ -134,7 +135,8 @@ def decoded(image: Image) -> Image:
 
 
 def _orientation(image: Image) -> int:
-    """Return the orientation tag; Pillow's own look into a PNG would decode its pixels."""
+    """Return the orientation tag, without Pillow's own reader, which would decode the pixels of a
+    PNG."""
     if image.format == "PNG" and "exif" not in image.info:
         return 1
     return image.getexif().get(ORIENTATION, 1)

@@ -9,7 +9,7 @@ from hwnas.architecture.architecture import Block
 from hwnas.nn.blocks.layers import ConvNorm
 
 LAYER_NORM_EPS = 1e-6
-"""What the norms add to the variance, as in the authors' code."""
+"""Constant that the norms add to the variance, as in the authors' code."""
 
 
 class ChannelNorm(nn.LayerNorm):

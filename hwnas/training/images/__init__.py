@@ -1,1 +1,1 @@
-"""Images of a training: where they are, how they are augmented, and batches of them."""
+"""Images of a training: their storage, augmentation and batches."""

@@ -1,4 +1,4 @@
-"""Augmentation of training images: what is drawn for each image, and its application to a batch.
+"""Augmentation of training images: random numbers for each image, and their application to a batch.
 
 All numbers of a step are drawn on the host from the seed, the epoch and the step, for the whole
 batch, so that they depend neither on the device nor on workers or ranks.
@@ -26,7 +26,7 @@ LUMA = (0.2989, 0.587, 0.114)
 
 
 class Augmentation(msgspec.Struct, frozen=True, kw_only=True):
-    """What is done to training images; a field of zero does nothing."""
+    """Transformations of training images; a field of zero has no effect."""
 
     shift: float = 1 / 14
     """Largest shift as a share of the height and of the width, at least a pixel; edges repeat the
@@ -69,7 +69,7 @@ class Draws(NamedTuple):
     uniform: Tensor
     """``[N, COLUMNS]``, from 0 to 1."""
     share: float = 1.0
-    """Share of an image that mixing leaves of it."""
+    """Share of an image that remains after mixing."""
     cut_centre: tuple[float, float] | None = None
     """Centre of CutMix's box, as shares of the size; ``None``: mixup."""
 
@@ -79,7 +79,7 @@ class Draws(NamedTuple):
 
 
 FLIP, SHIFT, CROP_PLACE, COLOUR, CUTOUT, CROP_SHAPE = 0, 1, 3, 5, 9, 11
-"""First columns of what is drawn."""
+"""First column of each kind of random number in `Draws.uniform`."""
 COLUMNS = CROP_SHAPE + 2 * CROP_TRIES
 
 
@@ -143,7 +143,7 @@ def moved(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
 
 
 def mirrored(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
-    """Mirror images that are cropped already."""
+    """Mirror images that are already cropped."""
     flips = _flips(augmentation, draws).to(images.device)
     return torch.where(flips.view(-1, 1, 1, 1), images.flip(3), images)
 

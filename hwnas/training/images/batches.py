@@ -1,8 +1,8 @@
 """Batches of training images; each is a function of the seed, its epoch and its number.
 
-So the number of workers and ranks, and the place of the images (in the memory of the device or the
-host, in a memory-mapped file, in image files) change nothing but rounding, and a training can
-continue at any step.
+So the number of workers and ranks, and the storage of the images (memory of the device or the host,
+a memory-mapped file, image files) change only the rounding, and a training can continue at any
+step.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from hwnas.training.seeds import seeded
 
 
 class _Part(NamedTuple):
-    """This rank's images of a batch: rows of the data, and what is drawn for them."""
+    """This rank's images of a batch: rows of the data, and their random numbers."""
 
     rows: Tensor
     draws: Draws
@@ -70,7 +70,7 @@ class Batches:
         if augmentation.mixes:
             _check_pairs(self.batch_size)
         self.waited_s = 0.0
-        """Time in which the training waited for images."""
+        """Time in seconds that the training waited for images."""
         self._order = (-1, torch.empty(0))
 
     @property
@@ -131,7 +131,7 @@ class Batches:
         return _Part(rows[self.shard], draws.part(self.shard), augmentation)
 
     def _jobs(self, images: StoredImages, part: _Part) -> list[Callable[[], Tensor]]:
-        """Return what threads do to read a batch, cropped where crops are drawn."""
+        """Return the jobs that read the parts of a batch, cropped if there are crops."""
         if part.augmentation.min_crop_area <= 0:
             return [partial(self.data.read, rows) for rows in chunks(part.rows)]
         boxes = crop_boxes(part.augmentation, part.draws, images.sizes[part.rows.numpy()])

@@ -1,4 +1,4 @@
-"""Images of a split, wherever they are, and batches of them in order."""
+"""Images of a split, in memory or in files, and batches of them in order."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Data(NamedTuple):
     classes: int = 0
     """Number of classes; 0: unknown, which only mixing of images needs."""
     compute: Compute = CPU
-    """Where batches are made."""
+    """Device and precision of batches."""
 
     @property
     def digest(self) -> str:
@@ -62,7 +62,8 @@ class Data(NamedTuple):
         return digest.hexdigest()
 
     def placed(self, compute: Compute) -> Data:
-        """Return data whose batches are on a device; the images too, where its memory is large."""
+        """Return data whose batches are on a device; the images too, if its memory is large
+        enough."""
         images = self.images
         if isinstance(images, Tensor):
             images = images.cpu()

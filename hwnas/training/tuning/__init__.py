@@ -1,1 +1,1 @@
-"""What fine-tuning adds to a training: rates by depth, a first classifier, image sizes."""
+"""Fine-tuning: learning rates by depth, an initial classifier, image sizes, the best epoch."""

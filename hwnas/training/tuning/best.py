@@ -23,7 +23,8 @@ class Best:
         self.state: dict[str, Tensor] = {}
 
     def judge(self, network: nn.Module, epochs: int) -> float:
-        """Return the validation accuracy after so many epochs; store the weights if it is best."""
+        """Return the validation accuracy after a number of epochs; store the weights if it is the
+        best."""
         value = accuracy(network, self.valid) if self.valid is not None and rank() == 0 else None
         value = broadcast(value) if ranks() > 1 else value
         if value is None:
@@ -34,7 +35,8 @@ class Best:
         return value
 
     def stops(self, epochs: int) -> bool:
-        """Whether the accuracy has not risen in the last ``patience`` of so many epochs."""
+        """Return whether the accuracy has not risen in the last ``patience`` epochs of a number of
+        epochs."""
         return self.epoch is not None and epochs - self.epoch.epoch >= self.patience
 
     def tensors(self) -> dict[str, Tensor]:
@@ -42,7 +44,7 @@ class Best:
         return {f"{PREFIX}{name}": value for name, value in self.state.items()}
 
     def load(self, state: dict[str, Tensor], epoch: BestEpoch | None) -> None:
-        """Restore what `tensors` returned, and which epoch it is."""
+        """Restore the tensors of `tensors` and the number of their epoch."""
         self.state, self.epoch = strip_prefix(PREFIX, state), epoch
 
     @torch.no_grad()

@@ -25,7 +25,7 @@ ITERATIONS = 100
 def fit_classifier(network: nn.Module, data: Data, class_weights: Tensor | None) -> None:
     """Fit the classifier of ``network`` in place to images without augmentation.
 
-    All else stays as it is. The features are computed once, in evaluation mode.
+    Other layers do not change. The features are computed once, in evaluation mode.
     """
     linear = classifier(network)
     features, labels = _features(network, linear, data)

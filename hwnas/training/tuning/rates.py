@@ -15,7 +15,8 @@ from hwnas.training.plan import TrainingPlan
 
 
 def parameter_groups(network: nn.Module, plan: TrainingPlan) -> list[dict[str, Any]]:
-    """Return the groups of an optimizer; ``factor`` is that of the plan's learning rate."""
+    """Return the parameter groups of an optimizer; ``factor`` multiplies the plan's learning
+    rate."""
     factors = rate_factors(network, plan)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in network.parameters():

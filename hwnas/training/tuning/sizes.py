@@ -17,7 +17,7 @@ from hwnas.training.plan import TrainingPlan
 SMALL = 0.7
 """Size of small images as a share of the network's."""
 MULTIPLE_PX = 16
-"""Of which sizes are multiples, so that every stage halves an even size."""
+"""Divisor of sizes, so that every stage halves an even size."""
 
 
 def small_size(size: int) -> int:
@@ -26,7 +26,7 @@ def small_size(size: int) -> int:
 
 
 def shown(images: Tensor, plan: TrainingPlan, step: int, steps: int) -> Tensor:
-    """Return the images ``[N, C, H, W]`` of a step of ``steps`` in the size that the plan says."""
+    """Return the images ``[N, C, H, W]`` of a step of ``steps``, resized as the plan states."""
     if step >= plan.small_share * steps:
         return images
     height, width = images.shape[-2:]

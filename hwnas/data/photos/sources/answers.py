@@ -1,7 +1,7 @@
-"""Photos without labels, of which the answers of a trained network are known: ``FILE.answers``.
+"""Photos without labels, with the predictions of a trained network: ``FILE.answers``.
 
-The classes are those of the network, and the label of a photo is the class that the network gave
-it, so that an accuracy on such data is the agreement with that network.
+The classes are those of the network, and the label of a photo is the class that the network
+predicts, so an accuracy on such data is the agreement with that network.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from hwnas.files import read_json
 
 SUFFIX = ".answers"
 MIN_PHOTOS = 20
-"""Below it there is nothing to learn from, and an agreement has a standard error of 10 points."""
+"""Least number of photos: with fewer, the standard error of an agreement is about 10 points."""
 
 
 class Answers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of the file."""
 
     folder: str
-    """Of the photos; an absolute path."""
+    """Folder of the photos, an absolute path."""
     network: str
     """Name of the network."""
     classes: tuple[str, ...]
-    """Those of the network, in their order; names may repeat."""
+    """Classes of the network, in order; names may repeat."""
     labels: dict[str, int]
     """The network's class for each photo, by the name of its file."""
 
 
 def photos_of(data: str) -> str:
-    """Return the folder of the photos for a file of answers, other data as they are."""
+    """Return the folder of the photos for a file of predictions; other data unchanged."""
     path = Path(data)
     return read_json(path, Answers).folder if path.suffix == SUFFIX and path.is_file() else data
 
@@ -63,7 +63,8 @@ def unlabelled_photos(folder: Path) -> FilePhotos:
 
 
 def answered_photos(path: Path) -> LabelledPhotos:
-    """Return the photos of a file of answers: 70 % for training, 15 % each to validate and test."""
+    """Return the photos of a file of predictions: 70 % for training, 15 % each to validate and
+    test."""
     answers = read_json(path, Answers)
     names = in_hash_order(list(answers.labels))
     part_of = {

@@ -19,10 +19,10 @@ SPLIT_SHARES = (0.70, 0.15, 0.15)
 
 BY_HASH = "by a hash of the names"
 DIVIDED = "70 % training, 15 % validation and 15 % test images"
-"""How images are divided that have no splits."""
+"""Description of the splits of images that are divided here."""
 
 MAX_CLASSES = 12
-"""Classes that a message lists at most."""
+"""Most classes that a message lists."""
 
 Files = dict[str, list[str]]
 """Names of images, unique in the data set, by class."""
@@ -172,12 +172,12 @@ def numbered(classes: Iterable[str]) -> list[str]:
 
 
 def same_name(name: str) -> str:
-    """Return what is the same for names that differ in case, blanks or encoding only."""
+    """Return a key that is equal for names that differ only in case, blanks or encoding."""
     return " ".join(normalize("NFKC", name).casefold().split())
 
 
 def _alike(names: Sequence[str]) -> list[str]:
-    """Return a remark for classes that look like one class."""
+    """Return a remark on classes whose names are the same by `same_name`."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(same_name(name), []).append(name)

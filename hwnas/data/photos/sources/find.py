@@ -1,4 +1,5 @@
-"""Photos by what a user names: a folder, a list, tar shards or a Hugging Face data set."""
+"""Finds the photos that a name refers to: a folder, a list, tar shards or a Hugging Face data
+set."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ def find_undivided(name: str) -> LabelledPhotos | None:
 
 
 def find_photos(name: str, valid_share: float, group_by: str = "") -> LabelledPhotos | None:
-    """Return the photos of that name, None if it names none. Raises `InvalidFile`.
+    """Return the photos that a name refers to, None if there are none. Raises `InvalidFile`.
 
     Photos of one group stay in one split; see `hwnas.data.photos.labelled.ReadingOptions`.
     """

@@ -5,9 +5,9 @@ just ``DIR/CLASS/*``, which is split by class into 70 % training, 15 % validatio
 the layout of ImageNet, ``DIR/train`` and ``DIR/val`` without test images, the images of ``val`` are
 the test images. Images in sub-folders of a class belong to the class.
 
-A folder may hold another of the same kind only, as archives leave it: ``train/train/CLASS``. Names
-of which a word is that of a split, such as ``seg_train`` and ``test_set``, are splits if they have
-class folders of the same names.
+A folder may hold just another folder of the same kind, as after unpacking an archive:
+``train/train/CLASS``. Folders whose name contains the word of a split, such as ``seg_train`` and
+``test_set``, are splits if they have class folders of the same names.
 
 A folder called ``train`` is a split if it has class folders and no images of its own, and a folder
 of another split has class folders of the same names; else it is a class like any other.
@@ -79,7 +79,7 @@ def folder_photos(folder: Path, valid_share: float, group_by: str = "") -> Label
 def undivided_photos(folder: Path) -> LabelledPhotos | None:
     """Return all photos of a folder as test images, None if it has test images of its own.
 
-    Other than in `folder_photos`, one class and one photo of each class are enough.
+    Unlike in `folder_photos`, one class and one photo of each class are enough.
     """
     remarks = Remarks()
     if _split_folders(folder, remarks):

@@ -1,6 +1,6 @@
 """Groups of photos that stay in one split: photos of one person, patient, place or recording.
 
-Photos of one group on both sides of a split flatter the accuracy on the test images.
+If photos of a group are in two splits, the accuracy on the test images is too high.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Groups(NamedTuple):
     """The group of each photo."""
 
     by: str
-    """What the user named: a pattern or a column."""
+    """The user's pattern or column."""
     of: Mapping[str, str]
     """Group by name of the photo."""
 
@@ -26,8 +26,8 @@ class Groups(NamedTuple):
 def pattern_groups(where: str, pattern: str, names: Iterable[str]) -> Groups | None:
     """Return the groups of names by a regular expression, None without one.
 
-    A group is what the parentheses match, or the whole match where there are none. Raises
-    `UsageError` for what is no regular expression, `InvalidFile` for names that do not match.
+    A group is the text that the parentheses match, or the whole match without parentheses. Raises
+    `UsageError` for an invalid regular expression, `InvalidFile` for names that do not match.
     """
     if not pattern:
         return None
@@ -58,8 +58,8 @@ def divide_groups(
 
     ``files`` are the names of images by class; the first part is the training images. A hash orders
     the groups; each of the other parts takes groups up to its share, then the first has the rest.
-    Groups are exchanged where a class would be missing in a part. Raises `InvalidFile` where a
-    class has fewer groups than there are parts.
+    Groups are exchanged if a class would be missing in a part. Raises `InvalidFile` if a class has
+    fewer groups than there are parts.
     """
     members: dict[str, Counter[str]] = defaultdict(Counter)
     for name, images in files.items():
@@ -83,7 +83,8 @@ def divide_groups(
 
 
 def group_remark(splits: Sequence[Mapping[str, Sequence[str]]], groups: Groups) -> str:
-    """Return how many groups there are, and how many are in the test images and others too."""
+    """Return a remark on the number of groups, and on groups that are both in the test images and
+    in others."""
     train, valid, test = (
         {groups.of[image] for images in files.values() for image in images} for files in splits
     )
@@ -142,6 +143,6 @@ def _cover(
 
 
 def _can_leave(group: str, names: Sequence[str], members: Mapping[str, Counter[str]]) -> bool:
-    """Whether the other groups of a part have all classes of a group."""
+    """Return whether the other groups of a part have all classes of a group."""
     left = {name for other in names if other != group for name in members[other]}
     return members[group].keys() <= left

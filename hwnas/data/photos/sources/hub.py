@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 HUB_PREFIX = "hf:"
 SAVED_FILES = ("dataset_dict.json", "state.json")
-"""What a folder has that ``save_to_disk`` wrote: of several splits, of a single one."""
+"""Files in a folder of ``save_to_disk``: of several splits, of a single one."""
 
 
 class Place(NamedTuple):
@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether ``save_to_disk`` wrote this folder."""
+    """Return whether ``save_to_disk`` wrote this folder."""
     return any((folder / name).is_file() for name in SAVED_FILES)
 
 

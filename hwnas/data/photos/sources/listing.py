@@ -1,4 +1,4 @@
-"""Listing the image files of a folder: all of them, without what other programs leave there."""
+"""Lists the image files of a folder, without auxiliary files of other programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".tga", ".mpo"),
 )
-"""Suffixes of images, in any case. Pillow reads no HEIC: such a photo is named, not overlooked."""
+"""Suffixes of images, in any case. Pillow cannot read HEIC, but such photos are reported, not
+ignored."""
 
 LITTER = {
     "__macosx",  # the macOS metadata in a zip archive
@@ -30,22 +31,22 @@ LITTER = {
     "__pycache__",
     "icon\r",  # macOS
 }
-"""What file managers and operating systems leave; names that begin with a dot are passed over too:
-``.DS_Store``, ``.ipynb_checkpoints``, ``._*``."""
+"""Auxiliary files and folders of file managers and operating systems, which are ignored; so are
+names that begin with a dot, such as ``.DS_Store``, ``.ipynb_checkpoints`` and ``._*``."""
 
 MAX_NAMES = 6
-"""Names that a remark lists at most."""
+"""Most names that a remark lists."""
 
 
 class Entries(NamedTuple):
-    """What is directly in a folder, sorted by name."""
+    """The images and folders directly in a folder, sorted by name."""
 
     images: list[str]
     folders: list[str]
 
 
 class Remarks:
-    """Counts what is passed over or unusual in a data set, for its remarks."""
+    """Counts ignored and unusual files of a data set, for its remarks."""
 
     def __init__(self) -> None:
         self.litter, self.others = Counter[str](), Counter[str]()

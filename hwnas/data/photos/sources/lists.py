@@ -101,7 +101,7 @@ def _check_labels(path: Path, parts: dict[str, Files], numbers: dict[str, int]) 
 
 
 def _column(path: Path, group_by: str) -> int | None:
-    """Return the place of the column that ``group_by`` names, None if it names none."""
+    """Return the index of the column that ``group_by`` names, None if it names no column."""
     lower = [word.lower() for word in _column_names(path)]
     return lower.index(group_by.lower()) if group_by and group_by.lower() in lower else None
 
@@ -158,7 +158,7 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str], Sequence[str]
 
 
 def _header(fields: Sequence[str]) -> dict[str, int]:
-    """Return the places of the columns that a first line names; empty if it names none."""
+    """Return the indices of the columns that a first line names; empty if it names none."""
     words = [re.sub(r"[\W_]", "", field.lower()) for field in fields]
     places = {
         column: words.index(word)

@@ -1,4 +1,4 @@
-"""Files that a list names: where they are, and what may be meant where there is none."""
+"""Locates the files that a list names, and suggests similar names for missing ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hwnas.data.photos.sources.listing import SUFFIXES
 from hwnas.errors import InvalidFile
 
 MAX_LISTED = 5
-"""Missing files that a message lists at most."""
+"""Most missing files that a message lists."""
 
 WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
@@ -29,7 +29,7 @@ def located(folder: Path, given: str) -> str | None:
 
 
 def check_missing(path: Path, missing: Mapping[int, str], others: int) -> None:
-    """Raise `InvalidFile` for lines whose files are missing, with what may be meant by the first.
+    """Raise `InvalidFile` for lines whose files are missing, with a suggestion for the first.
 
     ``missing`` are the files by their lines, ``others`` is the number of lines whose files exist.
     """
