@@ -102,7 +102,7 @@ def _restore_checkpoint(path: Path, say: Callable[[str], None]) -> None:
         with writing(path):
             os.replace(before, path)
         if not missing:
-            say(f"{path}: damaged; the checkpoint before it is used, what came after is repeated")
+            say(f"{path}: damaged; the previous one is used, and the work since then is repeated")
     elif not missing:
         _set_aside(path, say)
 

@@ -69,8 +69,8 @@ def test_the_checkpoint_before_a_damaged_one_is_used(
         whole = checkpoint.read_bytes()
         checkpoint.write_bytes(whole[: len(whole) // 2] if damage == "half" else b"")
     assert recovered(tmp_path) == [
-        "training/checkpoint.safetensors: damaged; the checkpoint before it is used, what came "
-        "after is repeated"
+        "training/checkpoint.safetensors: damaged; the previous one is used, and the work since "
+        "then is repeated"
     ]
     assert value_of(checkpoint) == 2
 

@@ -54,7 +54,7 @@ def measure_latency_model(
     model is stored for later runs; an incomplete model that is stored already is completed.
     ``target`` is a name, a TOML file or a profile, ``space`` a name or a TOML file; ``data``
     determines the input size and the classes, ``resolution`` another height and width in pixels.
-    Before it measures itself, this machine waits at most ``wait_idle_s`` for a quiet core.
+    Measurements on this machine first wait at most ``wait_idle_s`` for a quiet core.
 
     Raises `UnknownName` for an unknown device or space, `DeviceError` for a device that does not
     answer, `TooNoisy` if no core becomes quiet in time.

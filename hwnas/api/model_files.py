@@ -117,9 +117,9 @@ def benchmark(
     ``batches`` are batch sizes; the default is each file's own, or 1 if the batch is free.
     ``input_shapes`` are the shapes, without the batch, of inputs of free size, by the names of the
     inputs. ``per_op`` also profiles the time of each operator. Latencies are in milliseconds,
-    calibrated by the reference model; with ``raw`` they are those of this run's clock. Before it
-    measures itself, this machine waits at most ``wait_idle_s`` for a quiet core. ``seed`` decides
-    the inputs and the order of the files.
+    calibrated by the reference model; with ``raw`` they are those of this run's clock.
+    Measurements on this machine first wait at most ``wait_idle_s`` for a quiet core. ``seed``
+    decides the inputs and the order of the files.
 
     Raises `UsageError` or `InvalidFile` for a file that the device does not run, `DeviceError` for
     a device that does not answer, `TooNoisy` if other programs disturb all measurements.

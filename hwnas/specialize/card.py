@@ -106,9 +106,9 @@ def _balance(classes: tuple[ClassCount, ...]) -> str:
         return ""
     share = most.total / sum(each.total for each in classes)
     return (
-        f"The classes are unequal: {most.name!r} has {most.total:,} images, {least.name!r} "
-        f"{least.total:,}. A network that always answers {most.name!r} is right for {share:.0%} of "
-        "all images; the balanced accuracy counts each class alike."
+        f"The classes are unbalanced: {most.name!r} has {most.total:,} images, {least.name!r} "
+        f"{least.total:,}. A network that always predicts {most.name!r} is right for {share:.0%} "
+        "of all images; the balanced accuracy gives all classes equal weight."
     )
 
 
@@ -125,7 +125,7 @@ def _duplicates(duplicates: Duplicates) -> str:
     if duplicates.other_class:
         parts.append(f"{duplicates.other_class:,} are in two classes")
     if not parts:
-        return "No image is there twice."
+        return "There are no duplicate images."
     return f"Identical images: {', '.join(parts)}."
 
 
@@ -144,16 +144,16 @@ def _warnings(
         first, second = duplicates.examples[0]
         images = "1 test image is" if leaks == 1 else f"{leaks:,} test images are"
         warnings.append(
-            f"{images} among the training or validation images too, which flatters the "
-            f"accuracy; for example {first} and {second}."
+            f"{images} among the training or validation images too, which makes the accuracy "
+            f"too high; for example {first} and {second}."
         )
     few = [each for each in classes if each.test < FEW_TEST_IMAGES]
     if few:
         some = f"{len(few)} of {len(classes)} classes have"
         names = f"{few[0].name!r} has" if len(few) == 1 else some
         warnings.append(
-            f"{names} fewer than {FEW_TEST_IMAGES} test images: the accuracy of a single class "
-            "says little there."
+            f"{names} fewer than {FEW_TEST_IMAGES} test images, so the accuracy of a single class "
+            "is uncertain."
         )
     return warnings
 

@@ -133,7 +133,7 @@ def test_defects_of_a_journal_are_noted_or_refused(folder: Path, tmp_path: Path)
     odd.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     stepped = call("fit", str(odd))
     assert (
-        stepped.exit_code == 0 and "the device's speed stepped: from measurement" in stepped.stderr
+        stepped.exit_code == 0 and "the device's speed changed: from measurement" in stepped.stderr
     )
     entries[0]["measurement"]["environment"]["fingerprint"] = "another"
     odd.write_text("".join(json.dumps(entry) + "\n" for entry in entries))

@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_equal_files_in_two_splits_are_counted_and_named(folder: Path) -> None:
     clean = data_card(load_dataset(str(folder)))
-    assert clean.leaks == 0 and clean.duplicates == "No image is there twice."
+    assert clean.leaks == 0 and clean.duplicates == "There are no duplicate images."
     shutil.copy(folder / "train" / "cat" / "000.png", folder / "test" / "cat" / "again.png")
     shutil.copy(folder / "test" / "dog" / "001.png", folder / "test" / "cat" / "wrong.png")
     dataset = load_dataset(str(folder))
@@ -64,7 +64,7 @@ def test_unequal_classes_and_few_test_images_are_named(folder: Path) -> None:
     for file in sorted((folder / "test" / "dog").iterdir())[2:]:
         file.unlink()
     card = data_card(load_dataset(str(folder)))
-    assert card.balance.startswith("The classes are unequal: 'cat' has 26 images, 'dog' 7.")
+    assert card.balance.startswith("The classes are unbalanced: 'cat' has 26 images, 'dog' 7.")
     assert "right for 79% of all images" in card.balance
     assert card.warnings[-1].startswith("'dog' has fewer than 5 test images")
     assert [(each.name, each.total, each.test) for each in card.classes] == [
@@ -94,7 +94,7 @@ def test_a_run_says_at_its_beginning_what_the_card_warns_of(folder: Path) -> Non
     for file in sorted((folder / "train" / "dog").iterdir())[5:]:
         file.unlink()
     warnings = spoken_warnings(load_dataset(str(folder)))
-    assert warnings[0].startswith("The classes are unequal")
+    assert warnings[0].startswith("The classes are unbalanced")
     assert warnings[1].startswith("1 test image is among the training or validation images too")
 
 
@@ -122,7 +122,7 @@ def test_the_page_shows_the_card_and_escapes_the_names_of_classes(folder: Path) 
     page, text = html(report), markdown(report)
     assert page.count("<figure>") == 24 and "&lt;b&gt;dog" in page and "<b>dog" not in page
     assert sum(len(sample.picture) for sample in card.samples) < 100_000
-    assert card.sizes in text and "No image is there twice" in text
+    assert card.sizes in text and "There are no duplicate images" in text
     lines = card_text(dataset, card).splitlines()
     assert re.fullmatch(
         r"pets: \d+ training \+ \d+ validation \+ 12 test images of 2 classes", lines[0]

@@ -190,7 +190,7 @@ def speed_step(entries: Sequence[Entry]) -> str | None:
     if abs(after / before - 1) <= DRIFT_LIMIT:
         return None
     return (
-        f"the device's speed stepped: from measurement {place + 1} of {len(speeds)} on the "
+        f"the device's speed changed: from measurement {place + 1} of {len(speeds)} on, the "
         f"reference model took {after:.4g} ms, not {before:.4g} ms ({after / before - 1:+.0%}); "
-        "latencies are ratios to it, so they stand as far as all models slowed alike"
+        "latencies are ratios to it, so they hold if all models changed by the same factor"
     )

@@ -70,14 +70,16 @@ def model_name(text: str) -> str:
 
 
 def _observed(model: LatencyModel, blocks: Sequence[Block]) -> tuple[bool, int, int]:
-    """Count blocks with a row; before that, whether every kind of block was observed at all.
+    """Return a key by which models are compared, the best one being the greatest.
 
-    A published table that lacks a block cannot predict the network.
+    First whether the model can predict all blocks, as a published table that lacks one cannot;
+    then the number of kinds of blocks that were never observed, negated; then that of blocks with
+    a row.
     """
     blocks = [block for block in blocks if not block.is_free]
     rows = sum(block in model.rows_ms for block in blocks)
-    speaks = model.kind != "table" or rows == len(blocks)
-    return speaks, -len(model.unsupported(blocks)), rows
+    predicts = model.kind != "table" or rows == len(blocks)
+    return predicts, -len(model.unsupported(blocks)), rows
 
 
 def _devices() -> list[str]:

@@ -20,8 +20,8 @@ LEAST_SHARE_INSIDE = 0.5
 """Least share of networks inside their 90 % interval. Networks are chosen for a low prediction, so
 fewer than 90 % are inside even if the model is right."""
 LEAST_FACTOR = 0.05
-"""Least factor between measurement and prediction that is noted; smaller ones have little
-effect."""
+"""Least relative difference of the measurements from the predictions that is noted; smaller ones
+have little effect."""
 
 
 def model_note(run: RunContext) -> str:

@@ -38,9 +38,10 @@ def notes_of(
     notes.append(model_note(run))
     if measurement is not None and abs(measurement.drift) > DRIFT_LIMIT:
         notes.append(
-            f"The reference model ran {measurement.drift:+.0%} against its calibration: the speed "
-            "of this machine has changed since. Ratios of latencies hold; milliseconds are those "
-            f"of the calibration. `{again_command(run.spec)}` calibrates anew."
+            f"The reference model's latency differs by {measurement.drift:+.0%} from its "
+            "calibration: the speed of this machine has changed since. Ratios of latencies hold; "
+            f"milliseconds are those of the calibration. `{again_command(run.spec)}` calibrates "
+            "again."
         )
     if measurement is not None:
         notes.append(other_programs_line(measurement.environment))
@@ -143,8 +144,8 @@ def _not_told_apart(run: RunContext, delivered: DeliveryResult) -> list[str]:
             continue
         notes.append(
             f"{rival.candidate.name!r} reached {other.validation_accuracy:.1%} on the {images:,} "
-            f"validation images and gives their labels the probability "
-            f"{other.label_probability:.1%} in the mean, the delivered network "
+            f"validation images, with a mean probability of their labels of "
+            f"{other.label_probability:.1%}, the delivered network "
             f"{own.validation_accuracy:.1%} and {own.label_probability:.1%}: they differ by {why}. "
             f"The files of the other are in training/{rival.digest}/."
         )

@@ -44,7 +44,7 @@ def with_answers(spec: RunSpec, folder: Path | None, console: Console) -> RunSpe
         network = load_pretrained(spec.pretrained, (3, size, size) if size else None)
         console.say(
             f"{spec.data}: no labels, so {network.name} is cut for its own "
-            f"{network.architecture.num_classes:,} classes, and its answers are what is kept"
+            f"{network.architecture.num_classes:,} classes, and its predictions replace the labels"
         )
         options = ReadingOptions(spec.skip_broken, console.say, console.step)
         write_json(path, answers(network, source, options))
