@@ -7,13 +7,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import torch
 
 from hwnas.files import append_lines
-from hwnas.training.images.loader import Data
+from tests.support.data.exhaustive import images
 from tools.evaluate.exhaustive import problem, searches, trainings
 from tools.evaluate.exhaustive.latencies import Latency
-from tools.evaluate.exhaustive.problem import Images, all_choices, architecture
+from tools.evaluate.exhaustive.problem import all_choices, architecture
 from tools.evaluate.exhaustive.regret import equal_trainings, rank_correlation, regret
 from tools.evaluate.exhaustive.searches import Search
 from tools.evaluate.exhaustive.table import Table, as_table, make_table
@@ -22,15 +21,6 @@ from tools.evaluate.exhaustive.trainings import Training
 
 SPACE = problem.space()
 NETWORKS = all_choices(SPACE)
-
-
-def images(count: int = 64) -> Images:
-    generator = torch.Generator().manual_seed(0)
-    size = problem.IMAGE_SIZE
-    pixels = torch.randint(256, (count, 1, size, size), generator=generator, dtype=torch.uint8)
-    labels = torch.arange(count) % 10
-    mean, std = torch.full((1, 1, 1), 0.5), torch.full((1, 1, 1), 0.25)
-    return Images(*[Data(pixels, labels, mean, std, 10)] * 3)
 
 
 def rising_table() -> Table:

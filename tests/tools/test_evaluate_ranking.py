@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from hwnas.nn.supernet import Supernet
-from hwnas.training.images.loader import Data
+from tests.support.data.exhaustive import images
 from tools.evaluate.exhaustive import problem
-from tools.evaluate.exhaustive.problem import Images, all_choices
+from tools.evaluate.exhaustive.problem import all_choices
 from tools.evaluate.exhaustive.ranking import second_data
 from tools.evaluate.exhaustive.ranking.figures import (
     biases,
@@ -29,15 +29,6 @@ from tools.evaluate.exhaustive.trainings import Training
 
 SPACE = problem.space()
 NETWORKS = all_choices(SPACE)
-
-
-def images(count: int = 64) -> Images:
-    generator = torch.Generator().manual_seed(0)
-    size = problem.IMAGE_SIZE
-    pixels = torch.randint(256, (count, 1, size, size), generator=generator, dtype=torch.uint8)
-    labels = torch.arange(count) % 10
-    mean, std = torch.full((1, 1, 1), 0.5), torch.full((1, 1, 1), 0.25)
-    return Images(*[Data(pixels, labels, mean, std, 10)] * 3)
 
 
 def noisy_table(noise: float = 0.0) -> Table:

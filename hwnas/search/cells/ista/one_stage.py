@@ -10,8 +10,6 @@ the gates (`hwnas.nn.cells.child`). If the plan ends earlier, the current select
 
 from __future__ import annotations
 
-from typing import Self
-
 import msgspec
 import numpy as np
 import torch
@@ -24,10 +22,10 @@ from hwnas.nn.cells.supernet import CellSupernet, MixedEdge
 from hwnas.nn.network import WiredNetwork
 from hwnas.search.cells.ista.sparse_recovery import Array
 from hwnas.search.cells.ista.two_stage import Ista
-from hwnas.search.cells.training import cell_supernet, check_cells
+from hwnas.search.cells.training import check_cells
 from hwnas.search.log import SearchMetrics
 from hwnas.search.path_training import State
-from hwnas.search.strategy import SearchContext, StepResult
+from hwnas.search.strategy import StepResult
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import CELL_INPUTS
 from hwnas.spaces.space import SearchSpace
@@ -35,7 +33,6 @@ from hwnas.training.compute import CPU, Compute
 from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.images.loader import Batch
 
-NAME = "ista-one-stage"
 ARCH_RATE = 0.3
 """Learning rate of ``b`` relative to ProxylessNAS: 3e-4 / 1e-3 in the papers."""
 SETTLED_CHANGE = 1e-3
@@ -44,6 +41,10 @@ SETTLED_CHANGE = 1e-3
 
 class IstaOneStage(Ista):
     """Trains a network that computes two operations per node while it selects them."""
+
+    name = "ista-one-stage"
+    arch_rate = ARCH_RATE
+    affine = True
 
     def __init__(
         self,
@@ -63,27 +64,13 @@ class IstaOneStage(Ista):
         super().__init__(supernet, costs, budget_ms, generator, arch_learning_rate, compute=compute)
         self._set_trained()
 
-    @staticmethod
-    def check(space: SearchSpace) -> None:
-        if check_cells(space, NAME).norm != "pool and skip":
+    @classmethod
+    def check(cls, space: SearchSpace) -> None:
+        if check_cells(space, cls.name).norm != "pool and skip":
             raise UsageError(
-                f"the strategy {NAME!r} needs a batch norm at the end of every operation, and "
+                f"the strategy {cls.name!r} needs a batch norm at the end of every operation, and "
                 f"pools and skips of the space {space.name!r} have none; use --space cells-norm"
             )
-
-    @classmethod
-    def begin(cls, context: SearchContext) -> Self:
-        cls.check(context.space)
-        search = cls(
-            cell_supernet(context, NAME, none=False, affine=True),
-            context.table,
-            context.budget_ms,
-            context.generator,
-            ARCH_RATE * context.arch_learning_rate,
-            compute=context.compute,
-        )
-        search.weights.accumulate = context.accumulate
-        return search
 
     def begin_epoch(self, warm_up: bool) -> None:
         """Recover the strengths of nodes that have not settled, and fix those that settle now."""

@@ -71,6 +71,10 @@ class Ista:
     # budget allows
     traits: ClassVar = StrategyTraits(uses_objective=False, warm_up_uses_costs=True)
     Options: ClassVar[type[msgspec.Struct]] = NoOptions
+    name = "ista"
+    arch_rate = ARCH_RATE
+    affine = False
+    """Whether the batch norms of the search net have gain and shift."""
 
     def __init__(
         self,
@@ -111,18 +115,19 @@ class Ista:
         self.set_costs(costs, budget_ms)
         self._select_strongest()
 
-    @staticmethod
-    def check(space: SearchSpace) -> None:
-        check_cells(space, "ista")
+    @classmethod
+    def check(cls, space: SearchSpace) -> None:
+        check_cells(space, cls.name)
 
     @classmethod
     def begin(cls, context: SearchContext) -> Self:
+        cls.check(context.space)
         search = cls(
-            cell_supernet(context, "ista", none=False),
+            cell_supernet(context, cls.name, none=False, affine=cls.affine),
             context.table,
             context.budget_ms,
             context.generator,
-            ARCH_RATE * context.arch_learning_rate,
+            cls.arch_rate * context.arch_learning_rate,
             compute=context.compute,
         )
         search.weights.accumulate = context.accumulate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +31,6 @@ def spec(*budgets_ms: float, **changes: Any) -> RunSpec:
 def widths(run: RunSpec, folder: Path | None = None) -> tuple[float, ...]:
     with Resources(QuietConsole()) as resources:
         return widened(run, resources, folder).width_mults
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HWNAS_HOME", str(tmp_path_factory.mktemp("home")))
-        yield
 
 
 @pytest.fixture(scope="module")
