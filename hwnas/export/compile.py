@@ -199,7 +199,7 @@ def _metadata(
 
 
 def _image_shape(interface: Interface) -> tuple[int, int, int]:
-    """Return channels, height and width of the only input, where images are described."""
+    """Return channels, height and width of the only input, if it is an image."""
     shapes = [each.item_shape for each in interface.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 3:
         raise UsageError(f"a data set has images [C, H, W]; the network takes {shapes}")

@@ -19,10 +19,10 @@ Calibration = Literal["minmax", "percentile", "entropy"]
 
 
 class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a file of 8 bits is made, and how different it may be."""
+    """Settings of an 8-bit file, and limits of its difference from float32."""
 
     calibration: Calibration = "minmax"
-    """How ranges are measured, for ``int8`` only, as the next two."""
+    """Calibration method of the ranges; this field and the next two are for ``int8`` only."""
     percentile: float = 99.999
     """Percentage of an activation's values that its range covers, for ``percentile``."""
     reduce_range: bool = False

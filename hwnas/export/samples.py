@@ -14,7 +14,7 @@ from hwnas.export.graph.interface import ModuleInput
 from hwnas.export.verification.metrics import Array
 
 VERIFIED_SHARE = 4
-"""Of so many samples one verifies an int8 file; on the others its ranges are measured."""
+"""One of this number of samples verifies an int8 file; on the others its ranges are measured."""
 
 
 class Samples(NamedTuple):
@@ -27,7 +27,8 @@ class Samples(NamedTuple):
 def read_samples(path: Path, inputs: Sequence[ModuleInput], *, int8: bool = False) -> Samples:
     """Return the samples of a file for a network's inputs, in PyTorch's order of axes.
 
-    For ``int8``, others are verified than are calibrated with. Raises `InvalidFile`.
+    For ``int8``, different samples are used for verification and for calibration. Raises
+    `InvalidFile`.
     """
     arrays = read_values(path, [spec.name for spec in inputs], [spec.shape for spec in inputs])
     values = tuple(

@@ -14,18 +14,19 @@ import numpy as np
 from hwnas.export.graph.nodes import Array
 
 SMALLEST = 64
-"""Fewest elements of a weight that is worth an operator which widens it."""
+"""Least number of elements of a weight for which an operator that widens it pays."""
 
 LEVELS = 127
 """Levels on each side of 0."""
 
 SAFE_LEVELS = 63
-"""The same where processors without VNNI would saturate the sum of two products of uint8 and int8.
+"""Levels on each side of 0 where processors without VNNI would saturate the sum of two products of
+uint8 and int8.
 """
 
 
 class Int8Weight(NamedTuple):
-    """Levels in the shape of the weight, and what one level is in each channel."""
+    """Levels in the shape of the weight, and the size of a level in each channel."""
 
     levels: np.ndarray[Any, np.dtype[np.int8]]
     scale: Array
@@ -58,11 +59,11 @@ def int8_weight(values: Array, axis: int, levels: int = LEVELS) -> Int8Weight:
 
 
 PROBE = 8
-"""Elements by which weights are told apart before all are compared."""
+"""Number of elements that are compared before all elements are."""
 
 
 class WeightOwners:
-    """For which node each weight is written: the first one that has an equal weight."""
+    """The node for which each weight is written: the first one that has an equal weight."""
 
     def __init__(self) -> None:
         self._written: dict[tuple[object, ...], list[tuple[str, np.ndarray]]] = {}

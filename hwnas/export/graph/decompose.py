@@ -1,4 +1,5 @@
-"""Operations without a lowering: replaced by PyTorch's own rules, or refused with a reason."""
+"""Operations without a lowering: they are replaced by PyTorch's decompositions, or refused with a
+reason."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from hwnas.errors import ExportError
 from hwnas.export.graph.recording import schema_of
 
 FALL_BACK = "fall-back: --via torch-onnx or litert-torch"
-"""What a user can do about an operation that is not supported."""
+"""Advice for operations that are not supported."""
 DECISIONS = {
     *("item", "is_nonzero", "_local_scalar_dense", "equal", "allclose"),
     *("nonzero", "nonzero_numpy", "masked_select", "unique", "_unique2", "argwhere"),
@@ -27,7 +28,7 @@ INSTEAD = {
     "torchvision::nms": "return boxes and scores, and call it on the outputs",
     "masked_scatter": "torch.where",
 }
-"""What a network can do in the place of an operation."""
+"""Replacements for operations, which the error suggests."""
 
 
 def check_computable(place: str, func: Any) -> None:
@@ -56,7 +57,7 @@ def check_repeatable(place: str, func: Any) -> None:
 
 
 def decompose(place: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run the operations that compute the same as ``func``. Raises `ExportError` if none do.
+    """Run the operations into which ``func`` decomposes. Raises `ExportError` if there are none.
 
     ``place`` is the path of the module as error messages begin.
     """
@@ -89,7 +90,8 @@ def _outside(place: str, func: Any) -> ExportError:
 
 @lru_cache(maxsize=4096)
 def _draws(func: Any) -> bool:
-    """Return whether an operation draws by itself, and not by those that it is composed of."""
+    """Return whether an operation itself draws random numbers, rather than the operations that it
+    is composed of."""
     composed = DispatchKey.CompositeImplicitAutograd
     return (
         torch.Tag.nondeterministic_seeded in func.tags

@@ -27,7 +27,7 @@ TRANSPOSES = {"transpose": ("dim0", "dim1"), "t": ()}
 
 
 class WritesIntoConstant(ExportError):
-    """A network that writes what it computes into a tensor that was not traced."""
+    """A network that writes a computed value into a tensor that was not traced."""
 
 
 def overwrite(place: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -84,7 +84,7 @@ def _functional(
 
 
 def _reshape(place: str, func: Any, target: TracedTensor, args: Any, kwargs: Any) -> None:
-    """Let ``target`` be a view of what it was."""
+    """Make ``target`` a view of its former value."""
     refresh(target)
     before = TracedTensor(target.data_, target.value, target.tracer)
     before.base, before.version = target.base, target.version

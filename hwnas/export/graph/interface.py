@@ -39,7 +39,7 @@ class ModuleInput(TensorSpec, frozen=True):
 
     @property
     def batched(self) -> bool:
-        """Whether the first axis is the batch: one of another size than 1 is not."""
+        """Whether the first axis is the batch, which has size 1."""
         return self.shape[:1] == (1,)
 
     @property
@@ -53,11 +53,11 @@ class ModuleInput(TensorSpec, frozen=True):
 
 
 class Interface(NamedTuple):
-    """How a module is called, and what its outputs are called."""
+    """The call of a module: its inputs, and the names of its outputs."""
 
     inputs: tuple[ModuleInput, ...]
     output_names: tuple[str, ...] = ()
-    """Empty: as the module names them."""
+    """Names of the outputs; empty: those of the module."""
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ class Argument(NamedTuple):
 def module_interface(
     module: nn.Module, shapes: InputShapes, output_names: Sequence[str] = ()
 ) -> Interface:
-    """Return how ``module`` is called with inputs of these shapes, which are without the batch.
+    """Return the interface of ``module`` for inputs of these shapes, without the batch.
 
     Raises `UsageError` for a name that is no argument of ``forward``, and `ExportError` if an
     argument that it needs has no shape.
@@ -113,7 +113,7 @@ def module_interface(
 
 
 def described_inputs(interface: Interface) -> str:
-    """Return the inputs as error messages name them."""
+    """Return a description of the inputs for error messages."""
     inputs = interface.inputs
     if len(inputs) == 1:
         return f"an input of shape {inputs[0].item_shape}"

@@ -28,7 +28,7 @@ def float32_on_cpu(module: nn.Module) -> nn.Module:
     """Return ``module``, or a copy of it on the CPU, with weights of 16 bits as float32.
 
     Convolutions on GPUs round to TF32 by default, and 16 bits to three digits, both too coarse to
-    compare a file with. `torch.nn.DataParallel` is taken off.
+    compare a file with. `torch.nn.DataParallel` is removed.
     """
     if isinstance(module, nn.DataParallel):
         module = module.module
@@ -60,11 +60,11 @@ class ForeignModule(nn.Module, ABC):
 
     @abstractmethod
     def explained(self, message: str) -> str:
-        """Return an error of the compiler in the terms of the network's file."""
+        """Return an error of the compiler that names the parts of the network's file."""
 
 
 def explains(function: Callable[P, R]) -> Callable[P, R]:
-    """Let errors of the decorated function be in the terms of the `ForeignModule` that it takes."""
+    """Let errors of the decorated function name the parts of the file of its `ForeignModule`."""
 
     @wraps(function)
     @abstractmethod
@@ -84,7 +84,8 @@ def explains(function: Callable[P, R]) -> Callable[P, R]:
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Put every part of ``module`` in evaluation mode and restore its mode afterwards.
 
-    What runs computes what its code says, in float32.
+    In the body, compiled modules, fast paths and autocast are off: the module computes as its code
+    is written, in float32.
     """
     flags = [(part, part.training) for part in module.modules()]
     try:
@@ -99,7 +100,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _uncompiled() -> Iterator[None]:
-    """Let what `torch.compile` wraps run as it is written."""
+    """Run modules that `torch.compile` wraps as they are written."""
     if "torch._dynamo" not in sys.modules:  # nothing is wrapped, and importing it takes a second
         yield
         return
@@ -112,7 +113,7 @@ def _uncompiled() -> Iterator[None]:
 def _without_fast_path() -> Iterator[None]:
     """Let attention compute every token.
 
-    PyTorch's encoders give zeros for padded tokens at the end instead, in evaluation mode alone.
+    In evaluation mode PyTorch's encoders would return zeros for padded tokens at the end instead.
     """
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -124,7 +125,8 @@ def _without_fast_path() -> Iterator[None]:
 
 @contextmanager
 def _without_autocast() -> Iterator[None]:
-    """Let `torch.autocast` leave values in float32, also where ``forward`` enters it."""
+    """Disable `torch.autocast`, also where ``forward`` enters it, so that values stay in
+    float32."""
     enter = torch.autocast.__enter__
 
     def enter_disabled(context: Any) -> Any:
@@ -140,7 +142,7 @@ def _without_autocast() -> Iterator[None]:
 
 @contextmanager
 def unchanged(module: nn.Module) -> Iterator[None]:
-    """Give buffers of ``module`` that its ``forward`` changes their values back."""
+    """Restore the buffers of ``module`` that its ``forward`` changes."""
     before = [(part, dict(part._buffers)) for part in module.modules() if part._buffers]
     values = [
         (buffer, buffer.clone())

@@ -1,9 +1,9 @@
 """The compiler's graph, between PyTorch and a file: nodes with all their shapes and weights.
 
-Values are float32 in PyTorch's order of axes, ``[1, C, H, W]`` for feature maps; they are arranged
-for a format afterwards (`hwnas.export.layout`). Only inputs, outputs and indices of lookups may be
-integers; indices that are computed are float32, exact up to 2^24.
-Batch norm is folded into the layer before it.
+Values are float32 in PyTorch's order of axes, ``[1, C, H, W]`` for feature maps; they are converted
+to the order of a format afterwards (`hwnas.export.layout`). Only inputs, outputs and indices of
+lookups may be integers; indices that are computed are float32, exact up to 2^24. Batch norm is
+folded into the layer before it.
 """
 
 from __future__ import annotations
@@ -295,4 +295,4 @@ class Graph(msgspec.Struct, frozen=True, eq=False):
     inputs: tuple[TensorSpec, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[TensorSpec, ...]
-    """Each has the name, the shape and the type of a node's output."""
+    """Name, shape and type of each output, which are those of a node's output."""

@@ -1,4 +1,4 @@
-"""What a network computes: ATen calls, in order, on values that depend on its inputs."""
+"""A recording of a network: its ATen calls, in order, on values that depend on its inputs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Recording(NamedTuple):
 
 
 class Schema(NamedTuple):
-    """What the dispatcher knows about an operation."""
+    """Properties of an operation that the dispatcher states."""
 
     op: str
     names: tuple[str, ...]
@@ -94,7 +94,7 @@ def replay(
 ) -> dict[Value, Tensor]:
     """Compute every value for the inputs, of the shapes that were recorded.
 
-    Values that are ``given`` take the place of those that a call computes.
+    Values that are ``given`` replace those that a call computes.
     """
     known: dict[Value, Tensor] = dict(zip(recording.inputs, inputs, strict=True))
 

@@ -1,4 +1,4 @@
-"""The graph of a network at another height and width, to tell what depends on the size."""
+"""The graph of a network at another height and width, which shows what depends on the size."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ Offset = tuple[int, int]
 """Rows and columns more than the stated size."""
 
 OFFSETS: tuple[Offset, ...] = ((37, 53), (2, 6), (8, 24), (32, 96))
-"""Tried in order: a network may need an even size, or multiples of 8 or 32. They are added to three
-times the height and five times the width, so that the smallest maps have other sizes as well."""
+"""Offsets that are tried in order: a network may need an even size, or multiples of 8 or 32. They
+are added to three times the height and five times the width, so that even the smallest maps change
+their size."""
 
 
 class Resized(NamedTuple):

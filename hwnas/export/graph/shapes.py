@@ -1,6 +1,6 @@
 """Shapes of the most frequent operations, without PyTorch's slow rules on ``meta`` tensors.
 
-Whatever is not plain, errors included, is left to PyTorch.
+Unusual cases and errors are left to PyTorch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ARITHMETIC = frozenset({"add", "sub", "mul", "div"})
 
 
 def quick_result(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """Return a ``meta`` tensor like the result of ``op``, None if PyTorch has to tell.
+    """Return a ``meta`` tensor like the result of ``op``, None if PyTorch has to compute it.
 
     ``args`` are its arguments, with ``meta`` tensors for those that depend on the image.
     """

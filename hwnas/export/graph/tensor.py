@@ -1,4 +1,4 @@
-"""The tensor that stands for the image, and for what is computed from it, in a recording."""
+"""The tensor that represents the image, and values computed from it, in a recording."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class TracedTensor(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     data_: Tensor
-    """Stands for it in computations of shapes, on ``meta``; a constant's own value."""
+    """Tensor on ``meta`` for computations of shapes; for a constant its value."""
     value: Value | None
     """None: a constant."""
     base: tuple[TracedTensor, Callable[[TracedTensor], TracedTensor], str, dict[str, Any]] | None
     """The tensor whose memory it shares, how it is derived from it, and by which call."""
     version: int
-    """How often the shared memory had been overwritten when ``value`` was computed."""
+    """Number of times that the shared memory had been overwritten when ``value`` was computed."""
     tracer: Dispatcher
 
     @staticmethod
@@ -62,7 +62,7 @@ class TracedTensor(Tensor):
 
 
 def resize(tensor: TracedTensor, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Let an operation in place change the sizes of a tensor, not what it stands for."""
+    """Let an in-place operation change the sizes of a tensor, but not its value."""
     with torch._C._DisableTorchDispatch():
         func(tensor, *args, **kwargs)
 

@@ -87,12 +87,12 @@ def traced_values(
 
 
 class Replayed(NamedTuple):
-    """What a network computes for one of each input, call by call."""
+    """The values of a network for one sample of each input, call by call."""
 
     recording: Recording
     known: dict[Value, torch.Tensor]
     names: dict[Value, str]
-    """Name in the graph of the values that it has."""
+    """Names of values in the graph."""
 
 
 def replayed(
@@ -167,9 +167,8 @@ def _record(module: nn.Module, interface: Interface, batch: int = 1) -> Recordin
 
 @contextmanager
 def _without_traces(module: nn.Module) -> Iterator[None]:
-    """Take what is traced out of the attributes that ``forward`` sets.
-
-    Raises `ExportError` for a buffer: outputs would depend on the inputs before.
+    """Remove traced tensors from the attributes that ``forward`` sets. Raises `ExportError` for a
+    buffer: outputs would depend on earlier inputs.
     """
     before = [(part, dict(vars(part))) for part in module.modules()]
     try:

@@ -1,9 +1,9 @@
 """Records the ATen operations of a module by running it on inputs that have no values.
 
-PyTorch hands every operation on a `TracedTensor` to `Tracer.dispatch`, whatever the module is
-written with: modules, functions, methods, TorchScript. Operations without a lowering are replaced
-by those that PyTorch decomposes them into. What does not depend on the inputs, such as sizes and
-normalised weights, is computed by PyTorch as usual and is a constant.
+PyTorch hands every operation on a `TracedTensor` to `Tracer.dispatch`, whether the module consists
+of modules, functions, methods or TorchScript. Operations without a lowering are replaced by those
+that PyTorch decomposes them into. What does not depend on the inputs, such as sizes and normalised
+weights, is computed by PyTorch as usual and is a constant.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONSTANT_LIKE = {
 }
 """Operations that read the shape of their argument alone."""
 CHECKS = {"_assert_async", "_assert_scalar", "_assert_tensor_metadata"}
-"""Operations that compute nothing."""
+"""Operations that check values but compute nothing."""
 SAMPLINGS = {"grid_sampler", "grid_sampler_2d"}
 """Operations that are decomposed where the points are constants: into pixels and weights."""
 
@@ -70,7 +70,7 @@ class Tracer:
         )
 
     def dispatch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Record a call, or the calls that it decomposes into, and return what it returns."""
+        """Record a call, or the calls that it decomposes into, and return the result."""
         schema = schema_of(func)
         if schema.op not in self.lowered:
             check_repeatable(self.place(), func)
@@ -162,7 +162,7 @@ class Tracer:
         tensor.version = parent.version
 
     def _stand_in_result(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return what ``func`` gives, on ``meta``."""
+        """Return the result of ``func``, on ``meta``."""
         plain = _map(_stand_in_data, args)
         quick = quick_result(schema_of(func).op, plain, kwargs)
         if quick is not None:

@@ -24,7 +24,7 @@ def to_array(tensor: Tensor, dtype: Any = np.float32) -> Any:
 
 
 def detached_copy(values: Array) -> Array:
-    """Copy an array that shares the module's memory; return any other as it is."""
+    """Copy an array that shares the module's memory; return other arrays unchanged."""
     return values if values.flags.writeable else values.copy()
 
 
@@ -39,7 +39,8 @@ def scale_weights(weights: Array, scale: Any) -> Array:
 
 
 def flush_denormals(weights: Any) -> Array:
-    """Round to float32 and set denormals to 0: they are slow on many processors, to no effect."""
+    """Round to float32 and set denormals to 0, which are slow on many processors and have no effect
+    on the result."""
     rounded = weights.astype(np.float32)
     rounded[np.abs(rounded) < np.finfo(np.float32).tiny] = 0.0
     return rounded

@@ -60,7 +60,7 @@ class Arranger:
         self.flattened: dict[str, tuple[tuple[int, ...], Order]] = {}
         """Shape before, and stored order, of values that are flattened in that order."""
         self.wanted: dict[str, Order | None] = {}
-        """Order in which a value is read first, where that is known."""
+        """Order in which a value is read first, if it is known."""
 
     def native(self, rank: int) -> Order:
         """Return the order that the format's operators on feature maps take."""
@@ -92,7 +92,7 @@ class Arranger:
         self.copies[node.name, order] = name
 
     def put(self, node: Node) -> str:
-        """Add a node as it is and return its name."""
+        """Add a node unchanged and return its name."""
         self.nodes[node.name] = node
         return node.name
 

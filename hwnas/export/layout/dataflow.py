@@ -1,4 +1,5 @@
-"""An arranged graph while nodes are replaced: who reads what, and what nothing reads any more."""
+"""An arranged graph while nodes are replaced: the readers of each value, and values without
+readers."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ class Dataflow:
         self.inputs = {spec.name: spec.shape for spec in graph.inputs}
         self.outputs = {spec.name for spec in graph.outputs}
         self.steps: dict[str, list[Node]] = {spec.name: [] for spec in graph.inputs}
-        """What is computed in the place of each value of the original graph."""
+        """Nodes that replace each value of the original graph."""
         self.steps |= {node.name: [node] for node in graph.nodes}
         self.reads: dict[str, int] = {}
         for node in graph.nodes:

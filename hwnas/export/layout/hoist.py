@@ -1,7 +1,7 @@
-"""Transposes once what is then cut, where all pieces would be transposed in the same way.
+"""Transposes a value once before it is cut, if all pieces would be transposed in the same way.
 
-So are queries, keys and values of attention: a linear layer gives all three, they are cut and
-scaled, and each is moved to one matrix per head.
+This applies to queries, keys and values of attention: a linear layer computes all three, they are
+cut and scaled, and each is moved to one matrix per head.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Base(NamedTuple):
 def hoisted(graph: Arranged) -> Arranged:
     """Return a graph in which pieces of a value that are transposed alike are cut afterwards.
 
-    That is done where no more data is moved than before.
+    This is done only if it does not move more data.
     """
     flow = Dataflow(graph)
     pieces: dict[str, list[Piece]] = {}

@@ -39,7 +39,7 @@ def _merge_before(flow: Dataflow, node: Transpose) -> None:
 
 
 class Moves(NamedTuple):
-    """What a chain of transposes and reshapes makes of a value that only the chain reads."""
+    """The effect of a chain of transposes and reshapes on a value that only the chain reads."""
 
     source: str
     view: View

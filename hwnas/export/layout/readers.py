@@ -1,4 +1,4 @@
-"""Which order of axes the nodes that read a value take it in."""
+"""The order of axes in which a value is read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SPATIAL = (Conv, ConvTranspose, Pool, WindowPool, Resize, Shuffle, Prelu)
 LAST_AXIS = (LayerNorm, Linear, MatMul)
 """Nodes that take the last axis, or the last two, as the innermost."""
 ANY_ORDER = (Arithmetic, Select, Activation, Concat, Pad, Slice, Gather)
-"""Nodes that take and give the order of their operand."""
+"""Nodes that accept any order and return the order of their operand."""
 
 
 def wanted_order(arranger: Arranger, name: str) -> Order | None:

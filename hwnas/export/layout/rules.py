@@ -1,4 +1,4 @@
-"""How each kind of node is arranged: the orders in which it takes operands and gives its result."""
+"""The arrangement of each kind of node: the orders of its operands and of its result."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def arrange(graph: Graph, maps: Order) -> Arranged:
 
 
 def spatial(arranger: Arranger, node: Node) -> None:
-    """Operators on feature maps take and give the format's own order."""
+    """Operators on feature maps take and return the format's own order."""
     inputs = tuple(arranger.tensor(name, arranger.maps) for name in node.inputs)
     arranger.add(node, inputs, arranger.native(len(node.shape)))
 

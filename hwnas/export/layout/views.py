@@ -1,4 +1,4 @@
-"""Strided views: where each element of a moved, reshaped or cut value lies in the whole."""
+"""Strided views: the position of each element of a moved, reshaped or cut value in the whole."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def whole(shape: Shape) -> View:
 
 
 def through(view: View, node: Node) -> View | None:
-    """Return what ``node`` makes of a view; None if that is no view.
+    """Return the view after ``node``; None if that is no view.
 
     ``node`` reshapes, transposes, or slices without steps.
     """

@@ -1,4 +1,5 @@
-"""The lowering of a recorded network: the graph under construction, and who reads which value."""
+"""The lowering of a recorded network: the graph under construction, and the readers of each
+value."""
 
 from __future__ import annotations
 
@@ -40,13 +41,13 @@ class Lowering:
         self.inputs = {spec.name: TensorSpec(spec.name, spec.shape, spec.dtype) for spec in inputs}
         self.nodes: dict[str, Node] = {}
         self.values: dict[Value, str] = {}
-        """Name of the node, or of the input, that gives each value."""
+        """Name of the node, or of the input, that has each value."""
         self.sources: dict[str, Value] = {}
-        """Value that each node gives; steps inside a call have none."""
+        """Value of each node; steps inside a call have none."""
         self.reads: Counter[str] = Counter()
-        """How often the nodes read each name."""
+        """Number of times that the nodes read each name."""
         self.pending: Counter[str] = Counter()
-        """How often calls that are not lowered yet, and the outputs, read each name."""
+        """Number of times that the outputs, and calls that are not lowered yet, read each name."""
         self.waiting: Counter[Value] = Counter(
             value for call in self.calls for value in call.operands
         )

@@ -1,8 +1,8 @@
 """Noise on which a file compiled from an ONNX file can be compared with ONNX Runtime.
 
 A network may amplify rounding: where the values before a sigmoid are far from 0 its outputs are
-mostly rounding, and a layer may cancel large values. How much it does depends on the sample, so
-that each is run twice, with ONNX Runtime's optimisations and without them.
+mostly rounding, and a layer may cancel large values. This depends on the sample, so each sample is
+run twice, with and without ONNX Runtime's optimisations.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ KINDS: tuple[Kind, ...] = (
 )
 """Distributions and their scale: standard normal noise, from 0 to 1, pixels, and others."""
 OWN_ERROR = 2e-5
-"""Difference of ONNX Runtime from itself on a sample on which files are compared."""
+"""Largest difference between the two runs of a sample on which files are compared."""
 MAX_OWN_ERROR = 1e-4
 """The same where all kinds of noise have larger ones: as much as a file may differ."""
 
 SMALL = 1e-3
-"""Share of the largest value of an output below which the values of a sample say little."""
+"""Share of the largest value of an output below which the values of a sample are not compared."""
 
 Sample = list[Array]
 """One value for each input."""
 
 
 class Measured(NamedTuple):
-    """A sample and what ONNX Runtime gives for it."""
+    """A sample and the outputs of ONNX Runtime for it."""
 
     sample: Sample
     own_error: float

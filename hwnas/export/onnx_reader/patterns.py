@@ -33,7 +33,7 @@ def simplified(nodes: list[NodeProto], constants: Mapping[str, Any]) -> list[Nod
 
 
 class _Graph:
-    """Who computes and who reads each value of a graph."""
+    """The node that computes each value of a graph, and the nodes that read it."""
 
     def __init__(self, nodes: list[NodeProto], constants: Mapping[str, Any]) -> None:
         self.makers = {output: node for node in nodes for output in node.output}
@@ -135,7 +135,7 @@ def _hard_swish(graph: _Graph, node: NodeProto) -> Iterator[Match]:
 
 
 def _role(graph: _Graph, x: str, node: NodeProto, value: str) -> str:
-    """Return what a node does with ``value``: multiply with ``x``, or divide by 6."""
+    """Return the role of a node that reads ``value``: it multiplies with ``x``, or divides by 6."""
     other = node.input[node.input[0] == value]
     if node.op_type == "Mul" and other == x:
         return "gate"
@@ -178,7 +178,8 @@ def _layer_norm(graph: _Graph, division: NodeProto) -> Iterator[Match]:
 
 
 def _eps(graph: _Graph, value: str, centred: NodeProto) -> float | None:
-    """Return what is added to the variance, the mean square of ``centred``; else None."""
+    """Return the constant that is added to the variance, the mean square of ``centred``; else
+    None."""
     more = graph.maker(value, "Add")
     names = [] if more is None else list(more.input)
     numbers = [array for name in names if (array := graph.array(name)) is not None]

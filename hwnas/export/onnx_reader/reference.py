@@ -1,4 +1,4 @@
-"""What an ONNX file computes in ONNX Runtime: the reference for files compiled from it."""
+"""The outputs of an ONNX file in ONNX Runtime: the reference for files compiled from it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Reference:
     def __init__(self, path: Path, model: ModelProto) -> None:
         self.path = path
         self.model, self.copy = model, _widened(model)
-        """What is run instead of the file; as float32 if it has floats of 16 bits, else None."""
+        """The model that is run instead of the file: a copy in float32 if the file has floats of 16
+        bits, else None."""
         self.known: dict[bytes, dict[str, Array]] = {}
 
     def outputs(self, inputs: Sequence[Array], names: Sequence[str]) -> dict[str, Array]:
@@ -62,10 +63,9 @@ class Reference:
     def own_runs(
         self, samples: Iterable[Sequence[Array]], names: Sequence[str]
     ) -> Iterator[tuple[float, tuple[float, ...]]]:
-        """Yield for each sample how much ONNX Runtime differs from itself without optimisations.
-
-        Behind it is the largest value of each output of floats. A sample has one value for each
-        input, with its batch.
+        """Yield for each sample the difference of ONNX Runtime from itself without optimisations,
+        and the largest value of each output of floats. A sample has one value for each input, with
+        its batch.
         """
         import onnxruntime
 

@@ -94,7 +94,7 @@ class Graph(NamedTuple):
 
 
 def run(steps: list[Step], values: Values) -> None:
-    """Compute ``steps`` in order, and add what they give to ``values``."""
+    """Compute ``steps`` in order, and add their outputs to ``values``."""
     for step in steps:
         unknown = [name for name in step.reads if name and name not in values]
         if unknown:

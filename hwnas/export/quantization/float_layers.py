@@ -1,4 +1,4 @@
-"""Compiling an int8 file with layers in float32 that are named, or selected where it needs them."""
+"""Compiles int8 files with some layers in float32, which are named or selected automatically."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ def verify_int8(
 def compare_int8(
     path: Path, module: nn.Module, verification: Verification, interface: Interface | None = None
 ) -> Parity:
-    """Return how a file compares with ``module``, checking only that its outputs are finite."""
+    """Return the agreement of a file with ``module``; only that its outputs are finite is
+    checked."""
     interface = interface or interface_of(module, verification)
     outputs = run_file(path, verification.inputs, interface.input_names)
     return int8_parity(path, module, verification, outputs, interface)
@@ -54,7 +55,7 @@ def int8_parity(
     outputs: Mapping[str, Array],
     interface: Interface,
 ) -> Parity:
-    """Return how the ``outputs`` of a file compare with those of ``module``."""
+    """Return the agreement of the ``outputs`` of a file with those of ``module``."""
     expected = _expected(module, interface, verification.inputs)
     return rounded_parity(path, outputs, expected, verification.labels)
 

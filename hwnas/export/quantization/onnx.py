@@ -87,7 +87,7 @@ def quantize_onnx(
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Keep back what the quantiser logs of each vector that it gives a single scale."""
+    """Suppress the quantiser's log message for each vector with a single scale."""
     root = logging.getLogger()
     root.addFilter(_is_error)
     try:
@@ -147,9 +147,10 @@ def _single(shape: Sequence[Any]) -> list[int]:
 
 
 def _replace_infinite(model: Any, ranges: Ranges) -> None:
-    """Replace constants that stand for infinity by the end of the range of what they are for.
+    """Replace constants that represent infinity by the end of the range of the value that they
+    bound.
 
-    Rounded to the levels of that range both are the same.
+    Rounded to the levels of that range, both are the same.
     """
     from onnx.numpy_helper import from_array, to_array
 

@@ -27,13 +27,13 @@ CALIBRATION_IMAGES = 256
 
 
 class Int8(NamedTuple):
-    """How a network is quantised."""
+    """Settings and calibration values for quantising a network to int8."""
 
     calibration: Array
     """Values of the first input, ``[N, ...]``: training images ``[N, C, H, W]`` as a rule, other
     than those it is verified on."""
     quantization: Quantization | None = None
-    """Settings; None: those of the recipe."""
+    """Settings of the quantisation; None: those of the recipe."""
     float_layers: tuple[str, ...] = ()
     """Names of layers (see `weighted_layers`) that stay in float32."""
     others: tuple[Array, ...] = ()

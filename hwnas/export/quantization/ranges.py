@@ -24,8 +24,8 @@ Values = Callable[[], Iterator[Mapping[str, Array]]]
 """Yields for each calibration image the content of every float value, by its name."""
 
 INFINITE = 1e30
-"""Values from here on stand for infinity, as in the padding of a maximum or a mask; no level is
-spent on them."""
+"""Values from this size represent infinity, as in the padding of a maximum or a mask; no level is
+used for them."""
 
 HISTOGRAM_BINS = 4096
 """Resolution of the histogram whose tails ``percentile`` and ``entropy`` cut off."""
@@ -39,7 +39,7 @@ ENTROPY_STEPS = 64
 """Number of ranges that ``entropy`` tries, from `SMALLEST_SHARE` to all of the whole range."""
 
 SMALLEST_SHARE = 1 / 16
-"""A bin for each level remains."""
+"""Smallest share of the range, with one bin for each level."""
 
 MAX_CLIPPED = 0.1
 """Largest share of input values outside the calibrated range."""

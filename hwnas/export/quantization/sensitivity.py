@@ -1,4 +1,4 @@
-"""Which layers lose accuracy in int8, and which of them to leave in float32.
+"""Finds the layers that lose accuracy in int8, and those to leave in float32.
 
 A layer is judged by the noise that it adds: the signal-to-quantisation-noise ratio of its output
 against that of its inputs, in the same int8 file. One file shows all layers.
@@ -141,7 +141,7 @@ def sufficient_float_layers(
 def naming_float_layers(
     model: FloatModel, graph: Graph, verification: Verification
 ) -> Iterator[None]:
-    """Add to a `TooMuchLoss` which layers to leave in float32, and the option that does it."""
+    """Add to a `TooMuchLoss` the layers to leave in float32, and the option that does it."""
     try:
         yield
     except TooMuchLoss as error:
@@ -158,7 +158,7 @@ def naming_float_layers(
 
 
 def layer_noise(graph: Graph, noise_db: Mapping[str, float]) -> list[LayerNoise]:
-    """Return how much noise each layer adds, the most first.
+    """Return the noise that each layer adds, the largest first.
 
     ``noise_db`` is the signal-to-noise ratio of each value of an int8 file; see `value_noise_db`.
     """

@@ -53,8 +53,8 @@ def quantize_tflite(
 def tflite_values(source: Path, inputs: Sequence[Array]) -> Iterator[dict[str, Array]]:
     """Run the file on every sample and yield the content of every computed tensor, by its name.
 
-    Those are the float tensors, and the quantised ones as the numbers that they stand for.
-    ``inputs`` have N samples each, in the order of the file's inputs; images are NCHW.
+    These are the float tensors, and the quantised tensors as real numbers. ``inputs`` have N
+    samples each, in the order of the file's inputs; images are NCHW.
     """
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.interpreter import Interpreter
@@ -93,9 +93,10 @@ def tflite_values(source: Path, inputs: Sequence[Array]) -> Iterator[dict[str, A
 
 
 def with_finite_constants(data: bytes, ranges: Ranges) -> bytes:
-    """Replace constants that stand for infinity by the end of the range of what they are for.
+    """Replace constants that represent infinity by the end of the range of the value that they
+    bound.
 
-    Rounded to the levels of that range both are the same.
+    Rounded to the levels of that range, both are the same.
     """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema

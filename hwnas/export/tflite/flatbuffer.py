@@ -16,10 +16,10 @@ ALIGNMENT_BYTES = 16
 """Alignment of weights in the file, which the schema demands so that they can be used in place."""
 
 MAX_RECORD_BYTES = 4096
-"""More than a tensor or an operator takes, its data left out."""
+"""Upper bound of the size of a tensor or an operator, without its data."""
 
 SCALE_BYTES = 4 + 8
-"""A scale and its zero point."""
+"""Size of a scale and its zero point."""
 
 
 class Flatbuffer:

@@ -1,4 +1,4 @@
-"""Writes sampling at computed points out as reads of pixels: TFLite has no operator for it.
+"""Replaces sampling at computed points by reads of pixels, as TFLite has no operator for it.
 
 Each value is a weighted sum of the pixels around its point: of one for ``nearest``, of 2x2 for
 ``bilinear``, of 4x4 for ``bicubic``.

@@ -1,7 +1,7 @@
 """Locates the first layer of a file that differs from PyTorch, by bisection.
 
-The file is cut after one of its tensors and run in its runtime, and that tensor is compared. A
-difference that has appeared stays, so that halving finds the first one in few steps.
+The file is cut after one of its tensors and run in its runtime, and that tensor is compared. Once a
+difference has appeared it stays, so bisection finds the first one in few steps.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def first_difference(
 
 
 def tensor_value(path: Path, name: str, inputs: Sequence[Array], interface: Interface) -> Array:
-    """Return what the tensor ``name`` of a file is for ``inputs`` with a batch of one."""
+    """Return the value of the tensor ``name`` of a file for ``inputs`` with a batch of one."""
     with tempfile.TemporaryDirectory() as folder:
         cut = Path(folder) / f"cut{path.suffix}"
         _cut(path, name, cut)
@@ -113,9 +113,9 @@ def check_hidden_values(
 ) -> None:
     """Compare a value inside a file whose outputs are the same for every input.
 
-    Such outputs, as those of a last layer of zeros, say nothing about the layers before. Compared
-    is the last value that differs between two inputs and has not `VANISHED`. Raises `ExportError`
-    if it differs.
+    Such outputs, as those of a last layer of zeros, do not depend on the layers before. Compared is
+    the last value that differs between two inputs and has not `VANISHED`. Raises `ExportError` if
+    it differs.
     """
     if len(inputs[0]) < 2:
         return

@@ -1,9 +1,9 @@
 """Outputs that follow from a decision: an argmax, a comparison or a rounding may fall either way.
 
-Where the two sides of a decision are equal up to rounding, a file may decide otherwise than
-PyTorch, and all values that follow are others: the class that an embedding is looked up for, a mask
-of logits above 0. Such a file is compared with what PyTorch computes after the file's decisions,
-each of which must be as good as PyTorch's own.
+If the two sides of a decision are equal up to rounding, a file may decide differently from PyTorch,
+and all values that follow differ: the class whose embedding is looked up, a mask of logits above 0.
+Such a file is compared with PyTorch's outputs after the file's decisions, each of which must be as
+good as PyTorch's own.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def as_decided(
     expected: Outputs,
     limit: float,
 ) -> dict[str, Array]:
-    """Return ``expected`` with what PyTorch gives after the decisions of the file at ``path``.
+    """Return ``expected`` with PyTorch's outputs after the decisions of the file at ``path``.
 
     That is for samples in which an output differs by more than ``limit`` of its largest value, and
     a decision of the file whose two sides differ by less in PyTorch.
@@ -167,4 +167,5 @@ GAPS: dict[str, Gap] = {
     **dict.fromkeys(COMPARING, _compared),
     **dict.fromkeys(ROUNDING, _rounded),
 }
-"""How far the two sides of a decision are apart, and how large their values are."""
+"""Functions that return the distance of the two sides of a decision, and the size of their
+values."""

@@ -22,14 +22,14 @@ IMAGES: dict[Precision, int] = {
 """
 
 NOISE_INPUTS = 16
-"""Number of inputs of noise by default, on which no classes are told apart."""
+"""Default number of inputs of noise, whose classes are not compared."""
 
 
 class Verification(NamedTuple):
     """Inputs on which a file must agree with PyTorch, and the labels of images."""
 
     images: Array
-    """Values of the first input, ``[N, ...]``: normalised images ``[N, C, H, W]`` as a rule."""
+    """Values of the first input, ``[N, ...]``: usually normalised images ``[N, C, H, W]``."""
     labels: Array | None = None
     """``[N]``; None: the classes that PyTorch predicts."""
     others: tuple[Array, ...] = ()

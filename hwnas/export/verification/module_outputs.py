@@ -1,4 +1,5 @@
-"""What a module computes in PyTorch, on the CPU and in evaluation mode, to compare files with."""
+"""The outputs of a module in PyTorch, on the CPU and in evaluation mode, with which files are
+compared."""
 
 from __future__ import annotations
 
@@ -20,9 +21,9 @@ def module_outputs(
 ) -> dict[str, Array]:
     """Return the outputs, by name, for a batch of one at a time, ``[N, 1, ...]`` each.
 
-    ``inputs`` have N values each, without the batch. Floats are float32. The module stays where it
-    is, and the inputs as they are. Raises `ExportError` with the first line of whatever the module
-    raises, and for outputs of changing shapes.
+    ``inputs`` have N values each, without the batch. Floats are float32. The module stays on its
+    device, and the inputs are not changed. Raises `ExportError` with the first line of whatever the
+    module raises, and for outputs of changing shapes.
     """
     if isinstance(module, ForeignModule):
         return module.reference_outputs(inputs)

@@ -1,9 +1,9 @@
 """Limits of files of 8 bits: the classes that they predict, and the noise in their outputs.
 
-Rounding to 8 bits changes every value, so the error limit of float files does not apply. What
-counts for a classifier is how often file and float32 network predict the same class, and the
-accuracy lost. For networks that predict a single class, as untrained ones, and for all others than
-classifiers, the noise in the outputs counts.
+Rounding to 8 bits changes every value, so the error limit of float files does not apply. A
+classifier is judged by the share of inputs for which file and float32 network predict the same
+class, and by the loss of accuracy. Networks that always predict a single class, such as untrained
+ones, and networks other than classifiers are judged by the noise in the outputs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class TooMuchLoss(ExportError):
 def rounded_parity(
     path: Path, outputs: Mapping[str, Array], expected: Mapping[str, Array], labels: Array | None
 ) -> Parity:
-    """Return how the outputs of a file compare with PyTorch's, ``[N, 1, ...]`` each.
+    """Return the agreement of the outputs of a file with PyTorch's, ``[N, 1, ...]`` each.
 
     Raises `ExportError` for a value that is not finite.
     """
@@ -79,7 +79,8 @@ def check_limits(
 def exceeded_limit(
     result: Parity, quantization: Quantization, precision: Precision = "int8"
 ) -> str | None:
-    """Return which limit of ``quantization`` a file exceeds, as a sentence; None if none.
+    """Return a sentence on the limit of ``quantization`` that a file exceeds; None if it exceeds
+    none.
 
     Without labels, inputs may be noise, whose classes are hardly told apart: then they count for
     ``int8`` only, which is always verified on data.

@@ -92,7 +92,7 @@ def _is_tie(
 
 
 def _undone(node: Node, before: Node, array: Array) -> Array:
-    """Return what a node that only moves elements was given, from what it gives."""
+    """Return the input of a node that only moves elements, from its output."""
     if isinstance(node, Transpose):
         return array.reshape(node.shape).transpose(np.argsort(node.order))
     return array.reshape(before.shape)

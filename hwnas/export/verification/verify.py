@@ -67,7 +67,8 @@ def verify_dynamic_batch(
     interface: Interface,
     precision: Precision = "fp32",
 ) -> None:
-    """Raise `ExportError` unless a file gives for two inputs at once what ``module`` gives."""
+    """Raise `ExportError` unless the outputs of a file for two inputs at once are those of
+    ``module``."""
     pairs = [array[:2] for array in verification.inputs]
     expected = _numbers(outputs_together(module, interface, pairs))
     together = _numbers(outputs_at_once(path, pairs, interface.input_names))
@@ -104,7 +105,7 @@ def verify_outputs(
 
 
 def interface_of(module: nn.Module, verification: Verification) -> Interface:
-    """Return how ``module`` is called with the inputs of a verification."""
+    """Return the interface of ``module`` for the inputs of a verification."""
     shapes = [
         f"{'x'.join(map(str, array.shape[1:]))}:{array.dtype}"
         if array.dtype.kind != "f"
@@ -167,8 +168,8 @@ def _numbers(outputs: Mapping[str, Array]) -> dict[str, Array]:
 def torch_outputs(module: nn.Module, images: Array) -> Array:
     """Return the logits of ``module`` for ``images`` ``[N, C, H, W]`` in evaluation mode.
 
-    They are computed on the CPU; the module stays where it is, and the images as they are. A module
-    that computes something else for several images at once gets them one by one. Raises
+    They are computed on the CPU; the module stays on its device, and the images are not changed. A
+    module that computes something else for several images at once gets them one by one. Raises
     `ExportError` with the first line of whatever the module raises, and for several outputs.
     """
     interface = module_interface(module, images.shape[1:])

@@ -1,1 +1,1 @@
-"""What each ONNX operator computes, by subject."""
+"""The computation of each ONNX operator, by subject."""

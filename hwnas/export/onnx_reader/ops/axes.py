@@ -21,7 +21,7 @@ def identity(node: OnnxNode, x: Any) -> Any:
 
 @reads("Dropout")
 def dropout(node: OnnxNode, x: Tensor, ratio: Any = None, training: Any = None) -> Any:
-    """Return the input: a file for inference drops nothing. The mask is True everywhere."""
+    """Return the input, as there is no dropout in inference, and a mask that is True everywhere."""
     if training is not None and bool(node.constant(training, "a mode").any()):
         node.refuse("is in training mode; export the network for inference")
     return x if node.outputs < 2 else (x, torch.ones(x.shape, dtype=torch.bool))

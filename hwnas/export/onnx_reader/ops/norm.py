@@ -12,7 +12,7 @@ from hwnas.export.onnx_reader.node import OnnxNode, to_dtype_of
 from hwnas.export.onnx_reader.registry import reads
 
 SMALLEST = 1e-30
-"""Stands for a norm of 0, by which nothing is divided."""
+"""Lower bound of a norm that is divided by."""
 
 
 @reads("BatchNormalization")

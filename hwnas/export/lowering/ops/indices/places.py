@@ -1,4 +1,4 @@
-"""Which elements of a value indices stand for: rows of it, at places.
+"""The elements of a value that indices refer to: rows of the value, at places.
 
 The axes that are indexed become one axis, whose elements are the rows; the axes that are not
 indexed come behind it and make up a row. An index is then a list of rows, constant or computed.
@@ -48,7 +48,7 @@ class Rows(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Which rows of a value an advanced index reads, and where its result has them."""
+    """The rows of a value that an advanced index reads, and their position in its result."""
 
     rows: Rows
     flat: Any
@@ -71,13 +71,13 @@ class Places(NamedTuple):
         )
 
     def back(self, steps: Steps, taken: str) -> str:
-        """Return what is taken, ``[..., K, D]``, under the axes of the result."""
+        """Return the rows that were read, ``[..., K, D]``, with the axes of the result."""
         split = steps.reshape(taken, self.rows.sizes[0] + self.sizes + self.rows.sizes[2])
         return steps.transpose(split, self.order)
 
 
 def indexed_places(steps: Steps, lists: list[tuple[int, Any]], shape: Shape) -> Places:
-    """Return what indices along some axes of a value of ``shape`` read.
+    """Return the places that indices along some axes of a value of ``shape`` read.
 
     An index by all elements of the first axis, as in ``x[torch.arange(len(x)), places]``, leaves
     the axis alone.
