@@ -14,7 +14,7 @@ from statistics import median
 import msgspec
 
 from hwnas.files import home, write_json
-from hwnas.measurement.disturbance import has_company
+from hwnas.measurement.disturbance import has_other_programs
 from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.measurement.round import Round
 
@@ -77,7 +77,7 @@ def learn(measurements: Sequence[Measurement]) -> None:
     Nothing is added while other programs compute: even calls that lose no time to them may be
     slower.
     """
-    if any(has_company(measurement.environment) for measurement in measurements):
+    if any(has_other_programs(measurement.environment) for measurement in measurements):
         return
     points: list[ClockPoint] = []
     for measurement in measurements:

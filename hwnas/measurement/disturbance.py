@@ -90,7 +90,7 @@ def is_contended(measurement: Measurement) -> bool:
     Then ratios of latencies differ from those on a quiet machine, although no call lost time.
     """
     change = contention(measurement.rounds)
-    return has_company(measurement.environment) and abs(change or 0.0) > MAX_CONTENTION
+    return has_other_programs(measurement.environment) and abs(change or 0.0) > MAX_CONTENTION
 
 
 def contention(rounds: Sequence[Round]) -> float | None:
@@ -104,14 +104,14 @@ def contention(rounds: Sequence[Round]) -> float | None:
     return median(changes) if changes else None
 
 
-def has_company(environment: Environment) -> bool:
+def has_other_programs(environment: Environment) -> bool:
     """Whether other programs computed, which share caches and memory with the measured model."""
     return sum(program.cores for program in environment.programs) >= MIN_OTHER_CORES
 
 
 def other_programs_line(environment: Environment) -> str:
     """Return a remark on a latency taken beside other programs; empty if there were none."""
-    if not has_company(environment):
+    if not has_other_programs(environment):
         return ""
     return (
         f"Other programs computed meanwhile ({load_text(environment)}), which share caches and "

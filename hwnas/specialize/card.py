@@ -8,15 +8,13 @@ from hwnas.data.datasets import Dataset
 from hwnas.data.duplicates import PARTS, Duplicates, find_duplicates
 from hwnas.data.splits import in_hash_order
 from hwnas.data.thumbnails import thumbnail
+from hwnas.measurement.classification import UNBALANCED_RATIO
 from hwnas.report.images import ClassCount, DataCard, SampleImage
 
 SAMPLES = 24
 
 SAMPLE_PX = 64
 """Longer side of a sample image: 24 of them take about 60 kB."""
-
-UNEQUAL = 1.5
-"""Ratio of the largest to the smallest class from which classes are called unbalanced."""
 
 FLAT_STD = 2 / 255
 """Standard deviation of all pixels, from 0 to 1, below which images show hardly any contrast."""
@@ -43,7 +41,7 @@ def data_card(dataset: Dataset) -> DataCard:
     )
 
 
-def spoken_warnings(dataset: Dataset) -> tuple[str, ...]:
+def data_warnings(dataset: Dataset) -> tuple[str, ...]:
     """Return the warnings about the data before a run begins: unbalanced classes, test images that
     are also training images, classes with hardly any test images."""
     if dataset.answers_of:
@@ -102,7 +100,7 @@ def _sizes(dataset: Dataset) -> str:
 def _balance(classes: tuple[ClassCount, ...]) -> str:
     least = min(classes, key=lambda each: each.total)
     most = max(classes, key=lambda each: each.total)
-    if most.total < UNEQUAL * least.total:
+    if most.total < UNBALANCED_RATIO * least.total:
         return ""
     share = most.total / sum(each.total for each in classes)
     return (

@@ -17,7 +17,7 @@ import msgspec
 
 from hwnas.errors import UnknownName, UsageError, first_line
 
-LEAST_INTERVAL_S = 1.0
+MIN_INTERVAL_S = 1.0
 """Least time between two points of a metric that is sent at every step of a search."""
 PLACES = ("epoch", "epochs", "step")
 """Fields of a log line that say when it was, and are no metrics."""
@@ -56,9 +56,9 @@ class Tracking:
         self.log(step, {f"{group}/{name}": value for name, value in _numbers(line).items()})
 
     def sample_line(self, group: str, step: int, line: msgspec.Struct) -> None:
-        """Send a line unless one of the same group was sent less than `LEAST_INTERVAL_S` ago."""
+        """Send a line unless one of the same group was sent less than `MIN_INTERVAL_S` ago."""
         now = time.monotonic()
-        if now - self._sent_s.get(group, -LEAST_INTERVAL_S) >= LEAST_INTERVAL_S:
+        if now - self._sent_s.get(group, -MIN_INTERVAL_S) >= MIN_INTERVAL_S:
             self._sent_s[group] = now
             self.log_line(group, step, line)
 

@@ -17,7 +17,7 @@ from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.data.duplicates import find_duplicates
 from hwnas.data.splits import Split
 from hwnas.report.html import html, markdown
-from hwnas.specialize.card import card_text, data_card, spoken_warnings
+from hwnas.specialize.card import card_text, data_card, data_warnings
 from tests.support.data.photos import noise_folder, noise_image
 from tests.support.reporting.sample_report import measured_report
 
@@ -83,17 +83,17 @@ def test_images_that_are_nearly_black_are_named(
         file = tmp_path / "scans" / ("cat", "dog")[number % 2] / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, brightest, (8, 8), dtype=np.uint16)).save(file)
-    warnings = spoken_warnings(load_dataset(str(tmp_path / "scans")))
+    warnings = data_warnings(load_dataset(str(tmp_path / "scans")))
     text = r"hardly more than one colour \(mean [12], standard deviation 1\.1 of 255\)"
     assert any(re.search(text, line) for line in warnings) == warned
 
 
 def test_a_run_says_at_its_beginning_what_the_card_warns_of(folder: Path) -> None:
-    assert spoken_warnings(load_dataset(str(folder))) == ()
+    assert data_warnings(load_dataset(str(folder))) == ()
     shutil.copy(folder / "train" / "cat" / "000.png", folder / "test" / "cat" / "again.png")
     for file in sorted((folder / "train" / "dog").iterdir())[5:]:
         file.unlink()
-    warnings = spoken_warnings(load_dataset(str(folder)))
+    warnings = data_warnings(load_dataset(str(folder)))
     assert warnings[0].startswith("The classes are unbalanced")
     assert warnings[1].startswith("1 test image is among the training or validation images too")
 

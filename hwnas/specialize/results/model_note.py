@@ -15,11 +15,11 @@ from hwnas.specialize.steps.screening import ScreeningResult
 
 INSIDE_STDS = 1.645
 """Half of a 90 % interval in standard deviations."""
-LEAST_NETWORKS = 5
-LEAST_SHARE_INSIDE = 0.5
+MIN_NETWORKS = 5
+MIN_SHARE_INSIDE = 0.5
 """Least share of networks inside their 90 % interval. Networks are chosen for a low prediction, so
 fewer than 90 % are inside even if the model is right."""
-LEAST_FACTOR = 0.05
+MIN_RELATIVE_DIFFERENCE = 0.05
 """Least relative difference of the measurements from the predictions that is noted; smaller ones
 have little effect."""
 
@@ -51,11 +51,11 @@ def disagreement(candidates: Iterable[Candidate]) -> str:
         for each in candidates
         if each.measured_ms and each.predicted_ms and each.predicted_std_ms is not None
     ]
-    if len(pairs) < LEAST_NETWORKS:
+    if len(pairs) < MIN_NETWORKS:
         return ""
     inside = sum(abs(got - mean) <= INSIDE_STDS * std for got, mean, std in pairs)
     factor = median(got / mean for got, mean, _ in pairs)
-    if inside >= LEAST_SHARE_INSIDE * len(pairs) or abs(factor - 1) < LEAST_FACTOR:
+    if inside >= MIN_SHARE_INSIDE * len(pairs) or abs(factor - 1) < MIN_RELATIVE_DIFFERENCE:
         return ""
     return (
         f"{inside} of {len(pairs)} measured networks lie within its 90 % intervals, and in the "

@@ -48,7 +48,7 @@ def notes_of(
     if screened.model.kind == "table":
         notes.append(_bound_note(delivered, screened.model))
     notes += _better_baselines(run, delivered)
-    notes += _not_told_apart(run, delivered)
+    notes += _close_rivals(run, delivered)
     return tuple(note for note in notes if note)
 
 
@@ -127,7 +127,7 @@ def rivals(run: RunContext, delivered: DeliveryResult) -> list[TrainedCandidate]
     ]
 
 
-def _not_told_apart(run: RunContext, delivered: DeliveryResult) -> list[str]:
+def _close_rivals(run: RunContext, delivered: DeliveryResult) -> list[str]:
     """Return a note for each network within the budget that has a higher accuracy, or a higher
     probability of the labels, than the delivered network."""
     own, images = delivered.chosen.result, len(run.dataset.valid.labels)

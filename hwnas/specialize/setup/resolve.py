@@ -23,7 +23,7 @@ from hwnas.nn.elastic.slices import NO_SLICES
 from hwnas.profiling.setup import Shape, load_images, load_space
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
-from hwnas.specialize.card import spoken_warnings
+from hwnas.specialize.card import data_warnings
 from hwnas.specialize.context import RunContext
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup import checks
@@ -176,7 +176,7 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
             model = run.latency_model(path)
         write_model(model, path / "latency_model.json")
         if _check_data(path, run.dataset):
-            for warning in spoken_warnings(run.dataset):
+            for warning in data_warnings(run.dataset):
                 console.say(f"{run.dataset.name}: {warning}")
         setting = run.setting(model, CPU)
         compute = settle_compute(spec, path, partial(supernet_threads, setting))

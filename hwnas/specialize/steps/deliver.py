@@ -25,7 +25,7 @@ from hwnas.measurement.measurement import Measurement
 from hwnas.specialize.context import MIN_BUDGET_USE, Candidate, RunContext
 from hwnas.specialize.steps.choice import delivered_result
 from hwnas.specialize.steps.quantize import compile_trained, preprocessing
-from hwnas.specialize.steps.screening import ScreeningResult, measure, say_disturbed
+from hwnas.specialize.steps.screening import ScreeningResult, measure, report_disturbed
 from hwnas.training.job import TrainingResult
 
 MAX_DISAGREEMENT = 0.05
@@ -200,7 +200,7 @@ def _measure_agreeing(
         for digest, measurement in again.items():
             first = measurements.get(digest)
             measurements[digest] = measurement if first is None else joined(first, measurement)
-    say_disturbed(run, [each for each in chosen if each.architecture.digest not in measurements])
+    report_disturbed(run, [each for each in chosen if each.architecture.digest not in measurements])
     return measurements
 
 

@@ -242,7 +242,7 @@ def _measured(
             compile_untrained(network.blocks, network.inputs, files[network.digest])
         searched = {each.architecture.digest for each in candidates if each.origin == "search"}
         measurements = measure(run, model, f"screen-{number}", files, searched)
-    say_disturbed(
+    report_disturbed(
         run, [each for each in candidates if each.architecture.digest not in measurements]
     )
     return [
@@ -251,7 +251,7 @@ def _measured(
     ]
 
 
-def say_disturbed(run: RunContext, candidates: Sequence[Candidate]) -> None:
+def report_disturbed(run: RunContext, candidates: Sequence[Candidate]) -> None:
     """Print the networks that have no latency because other programs disturbed it."""
     if candidates:
         names = ", ".join(candidate.name for candidate in candidates)

@@ -16,7 +16,7 @@ from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import UsageError
 from hwnas.files import read_json
 from hwnas.networks.weights import write_slices
-from hwnas.specialize.card import spoken_warnings
+from hwnas.specialize.card import data_warnings
 from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text
 from hwnas.specialize.setup.device import training_threads
@@ -71,7 +71,7 @@ def train_network(
     options = ReadingOptions(spec.skip_broken, console.say, console.step, spec.group_by)
     trainee = find_trainee(spec, options)
     dataset = trainee.dataset
-    for note in (*dataset.notes, *(() if resume else spoken_warnings(dataset))):
+    for note in (*dataset.notes, *(() if resume else data_warnings(dataset))):
         console.say(f"{dataset.name}: {note}")
     spec = msgspec.structs.replace(spec, compute=_compute(spec, folder, dataset))
     plan = training_plan(spec, folder, trainee, console.say)

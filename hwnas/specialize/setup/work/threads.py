@@ -25,7 +25,7 @@ MEASURED_S = 0.5
 """Time for measuring a number of threads."""
 MEASURED_IMAGES = 16
 """Images of a batch that is measured."""
-NEAR_BEST = 1.1
+MAX_TIME_RATIO = 1.1
 """Ratio to the best time that a smaller number of threads may take."""
 
 
@@ -47,9 +47,9 @@ def supernet_threads(setting: Setting, compute: Compute) -> int:
 
 
 def fewest_threads(times_ms: Mapping[int, float]) -> int:
-    """Return the least number of threads whose time is within `NEAR_BEST` of the best."""
+    """Return the least number of threads whose time is within `MAX_TIME_RATIO` of the best."""
     best_ms = min(times_ms.values())
-    return min(count for count, time_ms in times_ms.items() if time_ms <= NEAR_BEST * best_ms)
+    return min(count for count, time_ms in times_ms.items() if time_ms <= MAX_TIME_RATIO * best_ms)
 
 
 def _step_ms(setting: Setting, compute: Compute, threads: int) -> float:
