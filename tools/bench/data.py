@@ -40,7 +40,7 @@ TIERS = {"memory": "", "packed": "500", "files": ""}
 
 
 class Rates(NamedTuple):
-    """What a process measured; img/s are images a second on one core."""
+    """Measurements of one process; img/s are images a second on one core."""
 
     open_s: float
     crops_img_s: float

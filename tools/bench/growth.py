@@ -42,7 +42,8 @@ CANDIDATES = (10, 100, 1000, 10_000)
 @click.option("--run", type=click.Path(exists=True, path_type=Path), help="A finished run.")
 @out_option(RESULTS)
 def main(run: Path | None, out: Path) -> None:
-    """Time what grows with measurements, decisions, candidates and reports."""
+    """Time all that grows with the number of measurements, decisions, candidates and report
+    rows."""
     parts = [
         "## Measurements of a latency model\n",
         table(
@@ -98,7 +99,7 @@ def latency_models() -> Iterator[tuple[object, ...]]:
 
 
 def latency_model(space: MobileSpace, count: int, blocks: int) -> tuple[object, ...]:
-    """Return the row of a model of so many measurements, at most half of them of blocks."""
+    """Return the row of a model of ``count`` measurements, at most half of them of blocks."""
     timed = min(blocks, count // 2)
     observed = observations(space, timed, count - timed - 1)
     model, fit_s = timed_s(lambda: fit(observed))

@@ -43,13 +43,13 @@ from tools.lib.results import command, results_folder, table, write_results
 
 RESULTS = results_folder(__file__) / "large_data.md"
 MAX_EXTRA_BYTES, MAX_WAITING = 3e9, 0.05
-"""The goals: memory beside that of the steps, and share of the time without a batch."""
+"""The goals: memory beyond that of the steps, and share of the time spent waiting for a batch."""
 SMALL = 64
 """Photos of the data set in memory."""
 
 
 class Cost(NamedTuple):
-    """What a process used."""
+    """Memory and time that a process used."""
 
     images_per_s: float
     waiting: float

@@ -29,11 +29,11 @@ from tools.peers.plain_tuning import NETWORK, TARGET, Tuned
 
 RESULTS = results_folder(__file__) / "fine_tuning.md"
 PROFILE = "profile"
-"""The stage that measures the latency model, which serves all later runs on the device."""
+"""The stage that measures the latency model; all later runs on the device use the model."""
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """What both made of a set of photos within a budget."""
+    """Results of both on a set of photos within a budget."""
 
     data: str
     minutes: float
@@ -49,7 +49,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def gain(self) -> float:
-        """Points of test accuracy."""
+        """Advantage of hwnas in points of test accuracy."""
         return 100 * (self.own_test - self.plain.test)
 
 
@@ -80,7 +80,7 @@ def main(
 
 
 def compared(photos: Path, folder: Path, minutes: float, percent: int, seed: int) -> Pair:
-    """Return what both made, in ``folder``; what is finished there is not made again."""
+    """Return the results of both; those that are finished in ``folder`` are not made again."""
     own, plain = folder / "hwnas", folder / "plain"
     if not (own / "report.json").exists():
         options = [

@@ -25,7 +25,7 @@ POPULATION = 20
 
 
 def search(method: str, seed: int, queries: int, file: str) -> dict[str, object]:
-    """Search one problem and return what is printed of it."""
+    """Search one problem and return its JSON line as a dict."""
     optuna: Any = import_module("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     problem = np.load(file)

@@ -40,13 +40,13 @@ SIZES = range(160, 48, -8)
 BATCH, RATE, WEIGHT_DECAY, SMOOTHING = 32, 1e-3, 0.05, 0.1
 MIN_CROP_AREA = 0.35
 WARM_UP = 0.1
-"""Share of the steps."""
+"""Warm-up as a share of the steps."""
 RESERVED = 0.05
 """Share of the time that the export and the test take at most."""
 
 
 class Tuned(msgspec.Struct, frozen=True):
-    """What the script gave: ``result.json``."""
+    """Result of the script: ``result.json``."""
 
     pixels: int
     epochs: int
@@ -54,7 +54,7 @@ class Tuned(msgspec.Struct, frozen=True):
     """Processor time of training and validation."""
     validation: float
     test: float
-    """Accuracies; the latter is that of the file."""
+    """Test accuracy of the file; `validation` is that of the network on the validation photos."""
 
 
 @click.command()

@@ -30,9 +30,9 @@ class Tabular(NamedTuple):
     sizes: Row
     """Candidates of each decision."""
     accuracy: Scores
-    """Percent, one for each combination; the last decision changes fastest."""
+    """Accuracy of each combination in percent; the last decision changes fastest."""
     latency_ms: Scores
-    """Infinite for a combination that is no network."""
+    """Latency of each combination; infinite for one that is no network."""
     limit_ms: float
     queries: Row
     """Numbers of queries after which the regret is reported."""

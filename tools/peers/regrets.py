@@ -46,7 +46,7 @@ RESULTS = results_folder(__file__) / "regrets.md"
 SCRIPTS = Path(__file__).parent
 POPULATION, TOURNAMENT = 20, 5
 EQUAL = 0.3
-"""Regret in points whose number of queries is compared."""
+"""Regret in points at which the numbers of queries are compared."""
 
 Search = Callable[[Problem, float, int, np.random.Generator], EvaluatedSet]
 
@@ -91,7 +91,8 @@ class Run(msgspec.Struct, frozen=True):
     problem: str
     seed: int
     regrets: tuple[float, ...]
-    """Points after each network whose accuracy was looked up; those over the limit not counted."""
+    """Regret in points after each network whose accuracy was looked up; networks over the limit do
+    not count."""
     cpu_s: float
     version: str
 
@@ -128,7 +129,8 @@ def main(
 def run_all(
     work: Path, problems: Sequence[Tabular], pythons: dict[str, Path], seeds: int
 ) -> Iterator[Run]:
-    """Run what ``work/searches.jsonl`` lacks, all methods of a seed before the next."""
+    """Run the searches that are missing in ``work/searches.jsonl``, all methods of a seed before
+    the next."""
     file = work / "searches.jsonl"
     work.mkdir(parents=True, exist_ok=True)
     done = {(run.method, run.problem, run.seed) for run in read_lines(file, Run)}

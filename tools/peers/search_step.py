@@ -27,7 +27,7 @@ WARM_UP = 2
 
 
 class Steps(msgspec.Struct, frozen=True):
-    """What `proxyless_step` prints."""
+    """Output of `proxyless_step`."""
 
     steps_ms: tuple[float, ...]
     mb: float

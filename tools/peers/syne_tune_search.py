@@ -22,7 +22,7 @@ POPULATION, SAMPLE = 20, 5
 
 
 def search(seed: int, queries: int, file: str) -> dict[str, object]:
-    """Search one problem and return what is printed of it."""
+    """Search one problem and return its JSON line as a dict."""
     syne_tune: Any = import_module("syne_tune")
     spaces: Any = import_module("syne_tune.config_space")
     module = "syne_tune.optimizer.schedulers.searchers.regularized_evolution"

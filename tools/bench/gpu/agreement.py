@@ -32,7 +32,7 @@ from tools.bench.gpu.scale import Rows, Scale
 STEPS = 10
 RATE = 0.01
 TOLERANCES = {"float64": 1e-9, "float32": 1e-3}
-"""First guesses of the relative L2 difference after the steps."""
+"""Largest relative L2 difference that is accepted after the steps, by precision."""
 DETERMINISM_EPOCHS = 8
 """Epochs of four steps."""
 
@@ -55,7 +55,7 @@ def agreement(scale: Scale) -> Rows:
 
 
 def works(scale: Scale) -> dict[str, Work]:
-    """Return what both compute, by its title."""
+    """Return the computations that both devices do, by title."""
     workload, steps = scale.thumbnails(64), 1 if scale.small else STEPS
     return {
         "training": partial(_trained, workload),
@@ -82,7 +82,8 @@ def compare(title: str, work: Work, scale: Scale) -> Rows:
 
 
 def determinism(scale: Scale) -> Rows:
-    """Return whether 32 steps give the same weights twice, and the time without that promise."""
+    """Return whether 32 steps give the same weights twice, and their time, with and without
+    deterministic algorithms."""
     compute = scale.start()
     workload = scale.thumbnails(512)
     repeated = [_timed(workload, compute) for _ in range(3)]  # the first one warms up

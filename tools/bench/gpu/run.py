@@ -29,7 +29,7 @@ from tools.lib.results import command, results_folder, table_of, write_results
 LIMIT_S = 480.0
 """Limit of all parts together."""
 SMALL_LIMIT_S = 120.0
-"""Limit of a part of tiny sizes, most of which is for starting a process on a busy machine."""
+"""Limit of a part at tiny sizes; most of it is for the start of a process on a busy machine."""
 
 
 class Part(NamedTuple):
@@ -54,7 +54,7 @@ PARTS = {
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """Figures of a part, or what went wrong."""
+    """The figures of a part, or its error."""
 
     title: str
     seconds: float
@@ -85,7 +85,8 @@ def main(device: str, small: bool, only: str | None, here: bool) -> None:
 
 
 def run_part(name: str, scale: Scale, left_s: float) -> Outcome:
-    """Run a part in a process of its own, for as long as it and the whole may take."""
+    """Run a part in its own process, within the time limits of the part and of the whole
+    program."""
     part, start = PARTS[name], time.monotonic()
     arguments = ["--device", scale.device, "--only", name, "--here", *["--small"] * scale.small]
     limit_s = SMALL_LIMIT_S if scale.small else min(part.limit_s, left_s)

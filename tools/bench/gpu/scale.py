@@ -1,4 +1,4 @@
-"""What a part of the GPU's evaluation works with: a device, and real or tiny sizes."""
+"""The device of the GPU's evaluation, and its sizes: real or tiny."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hwnas.specialize.setup.work.synthetic import Workload
 from hwnas.training.compute import Amp, Compute
 
 Rows = list[dict[str, Any]]
-"""Figures of a part, a row of its table each."""
+"""Figures of a part: each dict is a row of its table."""
 
 
 class Scale(NamedTuple):
-    """The device, and whether sizes are tiny: then figures mean nothing, but all code runs."""
+    """The device, and whether sizes are tiny: then all code runs, but its figures mean nothing."""
 
     device: str
     small: bool = False

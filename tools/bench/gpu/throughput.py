@@ -74,7 +74,7 @@ def thumbnail_img_s(scale: Scale, workload: Workload) -> float:
 
 
 def memory(scale: Scale) -> Rows:
-    """Peak memory of MobileNetV2 at two batch sizes, and what an image adds."""
+    """Peak memory of MobileNetV2 at two batch sizes, and the memory that each image adds."""
     rows = [_plain_row(scale, batch_size, None, "NHWC") for batch_size in (64, 256)]
     first, second = rows
     images = second["batch"] - first["batch"]

@@ -58,7 +58,8 @@ def _at_once(scale: Scale, count: int) -> list[float]:
 
 
 def print_single(arguments: list[str]) -> None:
-    """Print the images a second of a training in this process: device, and 1 for tiny sizes."""
+    """Print the images a second of a training in this process; its arguments are the device, and 1
+    for tiny sizes."""
     scale = Scale(arguments[0], arguments[1] == "1")
     print(thumbnail_img_s(scale, scale.thumbnails(512)))
 

@@ -51,7 +51,7 @@ class Spent(msgspec.Struct, frozen=True):
     blocks: int
     wall_s: float
     cpu_s: float
-    """Of this process; measuring is done by others."""
+    """Processor time of this process; other processes measure."""
 
 
 @click.command()
@@ -60,7 +60,7 @@ class Spent(msgspec.Struct, frozen=True):
 @click.option("--blocks", "number", default=500, show_default=True, type=click.IntRange(1))
 @click.option("--note", default="", help="What else ran on the machine, for the results file.")
 def main(work: Path, targets: tuple[str, ...], number: int, note: str) -> None:
-    """Measure blocks on this machine's runtimes and say how long it took."""
+    """Measure blocks on this machine's runtimes and report how long it took."""
     blocks, times = mobile_blocks(number), work / "spent.jsonl"
     done = {line.target for line in read_lines(times, Spent) if line.stage == "model"}
     for target in targets:
@@ -93,7 +93,7 @@ def main(work: Path, targets: tuple[str, ...], number: int, note: str) -> None:
 
 
 def mobile_blocks(number: int) -> list[Block]:
-    """Return so many different blocks of the space for images of growing size."""
+    """Return ``count`` different blocks of the space, for images of growing size."""
     blocks: dict[Block, None] = {}
     for px in count(SMALLEST_PX, STEP_PX):
         blocks |= dict.fromkeys(distinct_blocks(mobile_space((3, px, px), 10)))
@@ -103,7 +103,7 @@ def mobile_blocks(number: int) -> list[Block]:
 
 
 def measure(work: Path, target: str, blocks: list[Block]) -> None:
-    """Measure what ``work`` lacks, a batch at a time."""
+    """Measure the blocks that are missing in ``work``, a batch at a time."""
     profile, folder = find_profile(target), work / target
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [NULL_JOB, *map(isolated_job, blocks)]

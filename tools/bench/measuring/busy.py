@@ -6,10 +6,10 @@ Each row measures two chains of equal blocks, of 20 and of 21, so that the secon
 in one of five sizes (0.1 to 100 ms), beside none, 1, 2, 4 or 8 other programs that compute or copy
 memory, with both runtimes and with 1 and 2 threads. It shows the error of the latency against the
 quiet row, the ratio of the two networks, and what was reported: wall clock, CPU time or nothing
-(exit code 6), and whether it was said that other programs computed. The rows ``quiet again`` show
-how well a latency repeats without them. Rows are appended to ``DIR/rows.jsonl`` as they are
-measured; the same command continues, and rewrites ``results/busy.md``. A quiet row during which
-other programs took a twentieth of a core does not count and is measured again.
+(exit code 6), and whether a note names other programs. The rows ``quiet again`` show how well a
+latency repeats without them. Rows are appended to ``DIR/rows.jsonl`` as they are measured; the same
+command continues, and rewrites ``results/busy.md``. A quiet row during which other programs took a
+twentieth of a core does not count and is measured again.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ GOAL = 0.03
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What was reported for a pair of networks."""
+    """The report of a pair of networks."""
 
     target: str
     threads: int
     size: str
     load: str
     latency_ms: float | None = None
-    """Of the shorter chain; ``None``: exit code 6."""
+    """Latency of the shorter chain; ``None``: exit code 6."""
     ratio: float | None = None
-    """Of the longer chain to the shorter."""
+    """Latency of the longer chain divided by that of the shorter."""
     clock: str = "exit 6"
     doubted: bool = False
-    """Whether it was said that other programs computed meanwhile."""
+    """Whether a note says that other programs computed meanwhile."""
     others: float = 0.0
-    """Cores that other programs than those of the row took."""
+    """Cores that were used by programs other than those of the row."""
 
     @property
     def key(self) -> tuple[str, int, str, str]:
@@ -102,7 +102,8 @@ def main(work: Path, max_s: float, seconds: float, loads: str, counts: str) -> N
 
 
 def plan(loads: Sequence[str], counts: Sequence[int]) -> Iterator[tuple[int, str, str, str]]:
-    """Yield threads, load, size and target of all rows; of a number of threads the quiet first."""
+    """Yield threads, load, size and target of all rows; for each number of threads the quiet rows
+    come first."""
     return product(counts, loads, SIZES, TARGETS)
 
 
@@ -162,7 +163,7 @@ def _others(measurements: Sequence[Measurement], started: Sequence[int]) -> floa
 
 
 def write_report(rows: Sequence[Row], called_as: str) -> None:
-    """Write the table of all rows, and how many keep the goal."""
+    """Write the table of all rows, and how many of them reach the goal."""
     quiet = {row.key[:3]: row for load in reversed(QUIET) for row in rows if row.load == load}
     lines: list[tuple[str, ...]] = []
     errors: dict[str, list[float]] = {"beside others": [], "quiet again": []}

@@ -117,7 +117,8 @@ def networks(folder: Path, count: int) -> Iterator[Subject]:
 
 @contextmanager
 def cluster(folder: Path, count: int, file_s: float) -> Iterator[tuple[str, list[str], Any]]:
-    """Start nodes with simulated devices; yield address, devices, and what kills the last node."""
+    """Start nodes with simulated devices; yield the address, the devices, and a function that kills
+    the last node."""
     import ray
     from ray.cluster_utils import Cluster as RayCluster
 
@@ -168,8 +169,8 @@ def _rack(phone: DeviceProfile, address: str, names: list[str]) -> DeviceProfile
 def _measure(
     runner: Runner, subjects: list[Subject], calls: list[Any]
 ) -> tuple[list[Measurement], float]:
-    """Measure, and say when the first results came; call each of ``calls`` once, when a quarter of
-    the files is measured."""
+    """Measure, and return when the first results came; call each of ``calls`` once, when a quarter
+    of the files is measured."""
     times: list[float] = []
 
     def progress(done: int, planned: int) -> None:

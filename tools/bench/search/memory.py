@@ -40,7 +40,8 @@ CANDIDATES = tuple(
     for activation in ("relu6", "relu", "hswish")
     for kernel in (3, 5, 7)
 )
-"""Nine candidates of one width, so that only their number matters; the path is always the first."""
+"""Nine candidates of one width, so that only their number matters; the sampled path always takes
+the first."""
 PLAIN = "plain training"
 SEARCH_STEPS = ("weight step", "architecture step", "two paths", "all paths")
 

@@ -37,7 +37,7 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def train_child(problem: Problem, architecture: Architecture, seed: int, folder: Path) -> Child:
-    """Train a network, or return the stored result; an interrupted training goes on."""
+    """Train a network, or return the stored result; an interrupted training continues."""
     path = folder / f"child-{architecture.digest}-{seed}.json"
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=Child)

@@ -62,13 +62,13 @@ KINDS: dict[str, tuple[Order, float]] = {
 MOVED = 0.05
 """Length of the move of architecture parameters to each side, for a true slope."""
 LEARNING_RATE, ARCH_RATE = 0.025, 3e-4
-"""Of the paper."""
+"""The paper's learning rates of weights and of architecture parameters."""
 OTHER_IMAGES = 256
 """Validation images beside those of the batch."""
 
 
 class State(NamedTuple):
-    """A search after some of its steps."""
+    """The state of a search after some steps."""
 
     net: nn.Module
     weights: Weights
@@ -127,19 +127,20 @@ class State(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A kind of gradient after some steps of a search."""
+    """Figures of one kind of gradient after some steps of a search."""
 
     point: int
     kind: str
     distance: float
-    """From the exact gradient, relative to its length."""
+    """L2 distance from the exact gradient, relative to that gradient's length."""
     correlation: float
-    """With true slopes along random directions, the validation loss one step ahead."""
+    """Correlation with true slopes along random directions, of the validation loss one step
+    ahead."""
     fall: float
-    """Of the validation batch's loss along the gradient, one step ahead."""
+    """Slope of the validation batch's loss along the gradient, one step ahead."""
     far_fall: float
     other_fall: float
-    """Of the loss on other validation images, several steps ahead."""
+    """Slope of the loss on other validation images along the gradient, several steps ahead."""
 
 
 def compare(
@@ -256,12 +257,12 @@ def course(
 
 
 class Cost(NamedTuple):
-    """An architecture step of a strategy."""
+    """Cost of an architecture step of a strategy."""
 
     step_s: float
     """Processor time."""
     rss_bytes: int
-    """Peak of the process, above that before the first step."""
+    """Peak memory of the process, above that before the first step."""
 
 
 def cost(kind: str, space: CellSpace, batch_size: int, rounds: int) -> Cost:

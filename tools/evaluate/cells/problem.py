@@ -29,7 +29,8 @@ METHODS = {
 
 
 class Size(msgspec.Struct, frozen=True):
-    """Sizes and budgets; part of every stored result, so that other sizes never share one."""
+    """Sizes and budgets; stored with every result, so that results of other sizes are never
+    reused."""
 
     channels: int = 8
     layers: int = 5

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m tools.evaluate.cells.run --work DIR [--data NAME]... [--seeds 3]
 
-Finished work is stored in DIR and reused; an interrupted run goes on. Writes
+Finished work is stored in DIR and reused; an interrupted run continues. Writes
 results/front_ends.md (``--json OUT``: the rows as JSON, too).
 """
 

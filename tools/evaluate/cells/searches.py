@@ -45,7 +45,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def search(problem: Problem, method: str, seed: int, folder: Path) -> Search:
-    """Search, or return the stored result; an interrupted search goes on."""
+    """Search, or return the stored result; an interrupted search continues."""
     path = folder / f"search-{method}-{seed}.json"
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=Search)

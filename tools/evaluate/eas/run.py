@@ -5,7 +5,7 @@
     python -m tools.evaluate.eas.run final   --work DIR \
         [--data NAME] [--effort trial] [--budget 0.5ms]
 
-Each part goes on where it was interrupted, prints its table and writes it to results/PART.md, for
+Each part continues where it was interrupted, prints its table and writes it to results/PART.md, for
 other data to PART_DATA.md (``--json OUT``: the rows as JSON, too). The first two need no device:
 their budget is in MACs. Small by default: the paper trained children for 20 epochs on 45,000
 images.
@@ -56,7 +56,7 @@ class Curves(msgspec.Struct):
     """Validation accuracy of one grown child after each epoch, with and without inheritance."""
 
     start: float
-    """Accuracy of the network that it grew from."""
+    """Accuracy of the network from which the child was grown."""
     inherited: list[float]
     scratch: list[float]
     macs: int

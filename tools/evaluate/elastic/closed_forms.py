@@ -139,7 +139,8 @@ def _logits(network: torch.nn.Module, images: Tensor) -> Tensor:
 
 
 def _agreement(expected: Tensor, logits: Tensor) -> str:
-    """Return the share of equal decisions, and the mean divergence from the expected."""
+    """Return the share of images with the same predicted class, and the mean divergence of the
+    probabilities."""
     wanted, given = expected.log_softmax(1), logits.log_softmax(1)
     divergence = (wanted.exp() * (wanted - given)).sum(1).mean()
     agreement = (expected.argmax(1) == logits.argmax(1)).float().mean()
@@ -147,7 +148,7 @@ def _agreement(expected: Tensor, logits: Tensor) -> str:
 
 
 def _read(folder: Path, preprocessing: Preprocessing, count: int) -> Tensor:
-    """Return random photos of a folder as the network takes them, ``[count, 3, H, W]``."""
+    """Return random photos of a folder, normalised for the network, ``[count, 3, H, W]``."""
     photos = read_photos(folder, preprocessing.size_px, count)
     mean, std = (
         torch.tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std)

@@ -22,7 +22,7 @@ TARGETS = {"onnxruntime": "host-cpu", "litert": "host-cpu-litert"}
 BATCH = 54
 """Networks that are measured before they are written."""
 PROCESSES, MAX_S = 3, 24.0
-"""Worker processes of a batch, and the most seconds of all of them for each 16 networks."""
+"""Worker processes of a batch, and the most seconds that they may take together for 16 networks."""
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class Latency(msgspec.Struct, frozen=True):
     runtime: str
     median_ms: float
     standard_error: float
-    """Relative to ``median_ms``."""
+    """Standard error relative to ``median_ms``."""
     reference_ms: float
     """Latency of the reference model to which the networks of a runtime are calibrated."""
     clock: str
@@ -40,7 +40,8 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 def measure_all(work: Path) -> Iterator[Latency]:
-    """Measure what ``work/latencies.jsonl`` lacks; yield each latency when it is written.
+    """Measure the networks that are missing in ``work/latencies.jsonl``; yield each latency when it
+    is written.
 
     Networks that other programs disturbed too much are left out; the next call measures them.
     """

@@ -20,7 +20,7 @@ IMAGE_SIZE = 16
 TRAIN_IMAGES, VALID_IMAGES, TEST_IMAGES = 4000, 2000, 5000
 """Images of the official training set (the first two) and test set, drawn once."""
 SEED = 0
-"""Draws the images; the seeds of the trainings are those of weights and order."""
+"""Seed by which the images are drawn; the seeds of trainings are for weights and order."""
 EPOCHS, BATCH_SIZE, LEARNING_RATE = 4, 128, 0.1
 PLAN = one_cycle_plan(
     TrainingPlan(
@@ -42,9 +42,9 @@ class Task(NamedTuple):
 
 
 TABLE_TASK = Task("fashion-mnist", (1, IMAGE_SIZE, IMAGE_SIZE))
-"""That of the table."""
+"""Task of the table."""
 SECOND_TASK = Task("cifar10", (3, 32, 32))
-"""That of `tools.evaluate.exhaustive.ranking.second_data`."""
+"""Task of `tools.evaluate.exhaustive.ranking.second_data`."""
 
 
 class Images(NamedTuple):

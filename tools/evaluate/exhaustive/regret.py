@@ -22,15 +22,17 @@ class Regret(NamedTuple):
     """Regrets of one search in points of test accuracy; NaN if no proposal kept the budget."""
 
     first: float
-    """Of the first proposal that keeps the budget."""
+    """Regret of the first proposal that keeps the budget."""
     trained: float
-    """Of the most accurate of the first `TRAINED` that do, by a single training of each."""
+    """Regret of the most accurate of the first `TRAINED` that keep it, by a single training of
+    each."""
     random: float
-    """Of a random network with 89 to 100 % of the budget, in the mean."""
+    """Mean regret of a random network with 89 to 100 % of the budget."""
     random_trained: float
-    """Of random search at equal cost: as many single trainings as the search took time for."""
+    """Regret of random search at equal cost: as many single trainings as fit into the time of the
+    search."""
     over: int
-    """Proposals before the first that keeps the budget."""
+    """Number of proposals before the first that keeps the budget."""
 
 
 def regret(table: Table, search: Search, low: float = 0.89) -> Regret:

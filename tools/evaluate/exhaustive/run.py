@@ -7,8 +7,8 @@
     python -m tools.evaluate.exhaustive.run regret  --work DIR
 
 ``train`` trains all 216 networks, seed by seed (two to three core-seconds each); ``measure`` needs
-a quiet machine; ``search`` runs every strategy with its supernet. All three go on where they were
-interrupted. ``table`` writes results/table.json, which ``search`` and ``regret`` read, and
+a quiet machine; ``search`` runs every strategy with its supernet. All three continue where they
+were interrupted. ``table`` writes results/table.json, which ``search`` and ``regret`` read, and
 results/table.md; ``regret`` writes results/regret.md.
 """
 
@@ -61,7 +61,7 @@ def measure(work: Path) -> None:
 @work_option
 @click.option("--out", type=PATH, default=TABLE, show_default=True, help="Table to write.")
 def table(work: Path, out: Path) -> None:
-    """Write the table of what was trained and measured, and its figures."""
+    """Write the table of the finished trainings and measurements, and its figures."""
     rows = make_table(work)
     write_json(out, rows)
     text = table_text(as_table(rows))

@@ -50,7 +50,7 @@ PLAN = SearchPlan(
 )
 WARM_UP = msgspec.structs.replace(PLAN, search_epochs=0)
 ARCH_LEARNING_RATE = 0.1
-"""That of ``--effort quick``."""
+"""Learning rate of architecture parameters of ``--effort quick``."""
 
 
 class Method(NamedTuple):
@@ -58,7 +58,7 @@ class Method(NamedTuple):
 
     strategy: str
     options: Mapping[str, str] = MappingProxyType({})
-    """As on the command line."""
+    """Options as on the command line."""
     search: str = ""
     """Method with the same search, which chooses its networks otherwise; empty: none."""
 
@@ -86,16 +86,17 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     percentile: int
     seed: int
     candidates: tuple[Choices, ...]
-    """The most promising first."""
+    """Proposed networks, the most promising first."""
     cpu_s: float
-    """Processor time of training the supernet and of choosing."""
+    """Processor time of the supernet's training and of the choice."""
     supernet: tuple[float, ...] = ()
     """Scores of all networks with the supernet's weights on the validation images, in the table's
     order; empty for a supernet that another method's line has."""
 
 
 def search_all(work: Path, table: Table, seeds: int, methods: tuple[str, ...]) -> Iterator[Search]:
-    """Run what ``work/searches.jsonl`` lacks, seed by seed; yield each search when it ends."""
+    """Run the searches that are missing in ``work/searches.jsonl``, seed by seed; yield each when
+    it ends."""
     file = work / "searches.jsonl"
     done = {(line.method, line.runtime, line.percentile, line.seed) for line in stored(work)}
     images = load_images()
@@ -117,7 +118,8 @@ def stored(work: Path) -> list[Search]:
 
 
 def cost_table(table: Table, runtime: str) -> CostTable:
-    """Return the costs by a latency model of `MEASURED` random networks, as a user has them."""
+    """Return the costs by a latency model that is fitted to `MEASURED` random networks, as in a
+    user's run."""
     own = space()
     rows = np.random.default_rng(0).choice(len(table.choices), MEASURED, replace=False)
     observations = [
@@ -130,7 +132,7 @@ def cost_table(table: Table, runtime: str) -> CostTable:
 
 
 class _Search:
-    """One search in its folder, which keeps an interrupted one."""
+    """One search, whose folder has what an interrupted one continues from."""
 
     def __init__(
         self,
@@ -173,7 +175,7 @@ class _Search:
         )
 
     def _train(self, strategy: Any, plan: SearchPlan, folder: Path) -> Clock:
-        """Train the supernet up to the end of a plan, from where ``folder`` has it."""
+        """Train the supernet up to the end of a plan, from the checkpoint in ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
         files = SearchFiles(folder / "search.safetensors", folder / "log.jsonl")
         clock = Clock(folder / "spent.json")
@@ -197,7 +199,8 @@ class _Search:
         )
 
     def _supernet(self, strategy: Any, folder: Path) -> tuple[float, ...]:
-        """Return the score of every network with the supernet's weights, kept in its folder."""
+        """Return the score of every network with the supernet's weights; it is stored in the
+        supernet's folder."""
         if self.method.strategy in UNIFORM and self.name != "random":
             return ()
         file = folder / "scores.json"

@@ -32,7 +32,7 @@ class Row(msgspec.Struct, frozen=True):
     macs: int
     params: int
     latency_ms: dict[str, float]
-    """Median by runtime; empty before the latencies are measured."""
+    """Median latency by runtime; empty before the latencies are measured."""
 
 
 class Table(NamedTuple):
@@ -41,7 +41,7 @@ class Table(NamedTuple):
     choices: NDArray[np.int64]
     """``[N, P]``."""
     accuracies: Floats
-    """Percent, ``[N, seeds]``."""
+    """Test accuracies in percent, ``[N, seeds]``."""
     cpu_s: Floats
     """``[N, seeds]``."""
     macs: Floats
@@ -60,7 +60,7 @@ class Table(NamedTuple):
 
     @property
     def network_std(self) -> float:
-        """Standard deviation of the networks' means, less what is due to the seeds."""
+        """Standard deviation of the networks' means, without the part that is due to the seeds."""
         observed = self.accuracy.var(ddof=1) - self.seed_std**2 / self.accuracies.shape[1]
         return float(np.sqrt(max(0.0, observed)))
 
@@ -79,8 +79,8 @@ class Table(NamedTuple):
 
 
 def make_table(work: Path) -> list[Row]:
-    """Return what ``work`` has: the seeds with which all networks were trained, and the latencies
-    of the runtimes on which all were measured."""
+    """Return the table of the results in ``work``: the seeds with which all networks were trained,
+    and the latencies of the runtimes on which all were measured."""
     own = space()
     networks = all_choices(own)
     trained = {

@@ -32,7 +32,8 @@ COLUMNS = ["first", f"best of {TRAINED}", "random network", "random search"]
 
 
 def table_text(known: Table) -> list[str]:
-    """Return what the table says of the space: spread, seeds, and what each decision does."""
+    """Return what the table shows about the space: spread, noise of the seeds, and the effect of
+    each decision."""
     networks, seeds = known.accuracies.shape
     text = (
         f"All {networks} networks of `space.toml`, each trained by `hwnas.training.job` on the "

@@ -35,13 +35,14 @@ class Training(msgspec.Struct, frozen=True):
     choices: Choices
     seed: int
     test_accuracy: float
-    """Share of 1 of the test images."""
+    """Accuracy on the test images, as a share of 1."""
     cpu_s: float
     """Processor time of training and evaluation."""
 
 
 def train_all(work: Path, seeds: int, processes: int) -> Iterator[Training]:
-    """Train what ``work/trainings.jsonl`` lacks, seed by seed; yield each training when it ends."""
+    """Train the networks that are missing in ``work/trainings.jsonl``, seed by seed; yield each
+    training when it ends."""
     file = work / "trainings.jsonl"
     work.mkdir(parents=True, exist_ok=True)
     done = {(line.choices, line.seed) for line in read_lines(file, Training)}
@@ -80,6 +81,6 @@ def train_network(
 
 @cache
 def _images(task: Task = TABLE_TASK) -> Images:
-    """Load the images once a process."""
+    """Load the images once per process."""
     torch.set_num_threads(1)
     return load_images(task)

@@ -35,7 +35,7 @@ from tools.lib.options import json_option, work_option
 from tools.lib.results import command, results_folder, table, write_results
 
 SUFFIXES = (".safetensors", ".onnx", ".tflite")
-"""Of files that must be the same, byte by byte."""
+"""Suffixes of the files that must be the same, byte by byte."""
 POLL_S = 0.01
 
 
@@ -43,15 +43,15 @@ class Row(msgspec.Struct, frozen=True):
     """One run."""
 
     killed: str
-    """The moment; empty: not interrupted."""
+    """Moment of the kill; empty: not interrupted."""
     during: str
-    """The newest file at that moment."""
+    """The newest file at the moment of the kill."""
     digest: str
     sha256: str
     files: int
     """Files of `SUFFIXES` in the run's folder."""
     contents: str
-    """Digest of their names and contents."""
+    """Digest of the names and contents of `files`."""
 
 
 class Course(msgspec.Struct, frozen=True):
@@ -120,7 +120,7 @@ def spread(appeared: Sequence[str], count: int) -> list[str]:
 
 
 def outcome(row: Row) -> tuple[str, str, int, str]:
-    """Return what all runs should have in common."""
+    """Return the results that must be equal in all runs."""
     return row.digest, row.sha256, row.files, row.contents
 
 

@@ -8,7 +8,7 @@ Then, for 70, 50 and 35 % of the largest network's latency, what `hwnas speciali
 latency: random networks in the window below the budget that the model allows, measured; the one
 that uses most of the budget and keeps it; and that network's file, measured again in other
 processes. A file that misses the budget is followed by the next network. Nothing is trained, since
-a latency does not depend on weights. What is measured is kept in DIR, and the same command goes on
+a latency does not depend on weights. Measurements are stored in DIR, and the same command continues
 (``--seconds``: no step begins after that time). Writes results/large.md.
 """
 
@@ -54,7 +54,7 @@ SCREENED = 8
 
 
 class MeasuredNetwork(NamedTuple):
-    """A network and its latency, as screened or of its file."""
+    """A network and its latency, as screened or as measured of its file."""
 
     network: Architecture
     measurement: Measurement
@@ -126,7 +126,7 @@ def main(
 
 
 def cases(widths: Sequence[str], counts: Sequence[int]) -> Iterator[Case]:
-    """Yield what to measure; a profile with several threads has a name of its own."""
+    """Yield the devices and widths to measure; a profile with several threads has its own name."""
     space = mobile_space(INPUT_SHAPE, CLASSES)
     for width, threads, target in product(widths, counts, TARGETS):
         profile = find_profile(target)
@@ -241,7 +241,8 @@ def deliver(
 def measure(
     case: Case, networks: Sequence[Architecture], file: Path, seed: int
 ) -> list[Measurement]:
-    """Return calibrated measurements of networks, which are made if the journal lacks them."""
+    """Return calibrated measurements of networks; those that are missing in the journal are
+    made."""
     model = read_measured(case.folder)
     assert model is not None and model.conditions is not None
     calibrated_ms = model.conditions.reference_ms

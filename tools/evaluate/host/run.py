@@ -6,7 +6,7 @@
     python -m tools.evaluate.host.run accuracy --work DIR [--data NAME] [--epochs 3] [--seeds 5]
     python -m tools.evaluate.host.run standard --work DIR [--epochs 3] [--seeds 5]
 
-Each part goes on where it was interrupted, prints its table and writes it to results/PART.md
+Each part continues where it was interrupted, prints its table and writes it to results/PART.md
 (``--json OUT``: the rows as JSON, too). ``cross`` and ``accuracy`` use the networks of ``budgets``,
 ``accuracy --width-mult`` those of ``widths``, too.
 """
@@ -204,8 +204,8 @@ def accuracy(
 ) -> None:
     """Train searched, uniform and random networks of equal measured latency in the same way.
 
-    The networks with their latencies and every finished training are stored in results/, so
-    that the trainings can go on in another folder or on another machine.
+    The networks with their latencies and every finished training are stored in results/, so that
+    the trainings can continue in another folder or on another machine.
     """
     rows: list[Row] = []
     for target in targets:

@@ -24,7 +24,7 @@ Seen = dict[tuple[Block, ...], Observation]
 """Observations by their blocks."""
 
 Choose = Callable[[int], list[Architecture]]
-"""From a seed to networks."""
+"""A function that chooses networks by a seed."""
 
 
 def fit(observations: Sequence[Observation]) -> LatencyModel:

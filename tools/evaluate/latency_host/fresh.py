@@ -28,7 +28,7 @@ class Row(NamedTuple):
     choices: int
     networks: int
     figures: Floats
-    """In the order of `FIGURES`; NaN where the method has none."""
+    """Figures in the order of `FIGURES`; NaN where the method has none."""
 
 
 FIGURES = {

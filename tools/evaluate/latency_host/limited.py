@@ -40,7 +40,8 @@ SHARES = ("within 5 %", "within 10 %", "RMSPE", "90 % interval", "std")
 TITLES = ["target", "network cost", "budget", "plan", "blocks", "networks", *SHARES]
 
 Take = Callable[[Networks, Seen, float, float, int], list[Observation]]
-"""From networks, their observations, budget, time of a network and seed to the chosen ones."""
+"""A function that chooses observations by networks, their observations, budget, time of a network
+and seed."""
 
 
 @click.command()

@@ -5,7 +5,7 @@
 Measures every block of a space in isolation, a design of networks, and fresh networks that no model
 is fitted to, and all networks again in other processes; fits models to parts of the first pass and
 predicts the fresh networks. Figures are means over the directories, each with measurements of its
-own. An interrupted run goes on. Writes results/SPACE.md (``--json OUT``: the rows, too).
+own. An interrupted run continues. Writes results/SPACE.md (``--json OUT``: the rows, too).
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class Networks(msgspec.Struct, frozen=True):
     fastest: tuple[Architecture, ...]
     slowest: tuple[Architecture, ...]
     plain: tuple[Architecture, ...]
-    """Without 7x7 kernels."""
+    """Networks without 7x7 kernels."""
     targets: tuple[Architecture, ...]
-    """Never measured: the choice without blocks is optimised for them."""
+    """Networks that are never measured; the choice without blocks is optimised for them."""
 
 
 @click.command()

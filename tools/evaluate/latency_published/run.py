@@ -12,8 +12,8 @@ predict a family of real networks on phones from the other families. ``repeats``
 between two measurements of equal networks, which bounds every prediction.
 
 Each writes its tables to results/PART.md (``--json OUT``: the figures, too). Finished work stays in
-``--work``, where an interrupted run goes on; ``--seeds 0`` writes what is there. README.md in the
-folder of the data says what the data are and where they come from.
+``--work``, from where an interrupted run continues; ``--seeds 0`` writes the tables of what is
+there. README.md in the folder of the data says what the data are and where they come from.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ from tools.lib.results import command, results_folder, table, write_results
 FILES_A_SESSION = 12
 """Files that are measured beside the whole network's at once."""
 MAX_OVER = 0.02
-"""Share over the budget that counts as kept: what two sessions differ by."""
+"""Excess over the budget that still counts as kept, as a share of it: two sessions differ by as
+much."""
 
 
 class TrainedFile(NamedTuple):

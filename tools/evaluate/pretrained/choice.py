@@ -2,10 +2,10 @@
 
     python -m tools.evaluate.pretrained.choice --work DIR [--set flowers] [--splits 400]
 
-Takes what the runs of `tools.evaluate.pretrained.run` in DIR trained for each budget, and computes
-the answers of both networks on validation and test photos together. One half of these photos, drawn
-at random, chooses by each rule; the other half tells how much better the choice is than the whole
-network. Writes ``results/choice.md``.
+Takes the networks that the runs of `tools.evaluate.pretrained.run` in DIR trained for each budget,
+and computes the outputs of both networks on validation and test photos together. One half of these
+photos, drawn at random, chooses by each rule; the other half tells how much better the choice is
+than the whole network. Writes ``results/choice.md``.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ PREFERENCES = {
     f"{PROBABILITY}; by two": 2.0,
     "always the cut network": float("inf"),
 }
-"""Rules that take the whole network only if it is better by so many standard errors."""
+"""Rules that take the whole network only if it is better by this many standard errors."""
 FEWER = (0.25, 0.125)
-"""Shares of the photos that choose, beside a half."""
+"""Other shares of the photos by which a rule chooses, beside a half."""
 
 
 class Pair(NamedTuple):
@@ -42,7 +42,7 @@ class Pair(NamedTuple):
     data: str
     difference: Mapping[str, Values]
     accuracy: float
-    """The higher one of both."""
+    """The higher accuracy of the two networks."""
 
 
 @click.command()
@@ -73,7 +73,7 @@ def main(work: Path, sets: tuple[str, ...], splits: int) -> None:
 
 
 def pairs_of(folder: Path, data: str) -> Iterator[Pair]:
-    """Yield what each run in ``folder`` trained for a budget; every two networks once."""
+    """Yield every pair of networks that a run in ``folder`` trained for a budget, once."""
     seen: set[tuple[str, str, str]] = set()
     for path in sorted(folder.glob("cut-*/scenarios/*/report.json")):
         rows = Report.read(path).results[0].candidates

@@ -33,7 +33,7 @@ from tools.lib.options import work_option
 from tools.lib.results import command, results_folder, table, write_results
 
 MAX_GAP = 0.05
-"""Pairs that differ by more in accuracy are no question."""
+"""Pairs whose accuracies differ by more are left out: any score chooses the better one."""
 SCORES = ("accuracy", "cross-entropy", "Brier score", "probability of the label")
 
 Values = NDArray[np.floating[Any]]

@@ -1,4 +1,4 @@
-"""How long the closed forms of a network take, and how many of its members are judged a second."""
+"""Time of the closed forms of a network, and the number of its members that are judged a second."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MEMBERS = 8
 
 
 class Judging(NamedTuple):
-    """Processor time of one core."""
+    """Processor times on one core."""
 
     closed_forms_s: float
-    """Statistics of the network, and the weights of all cuts of all blocks."""
+    """Time of the network's statistics and of the weights of all cuts of all blocks."""
     increments_s: float
-    """What each cut alone changes."""
+    """Time to compute the divergence that each cut alone causes."""
     members_per_s: float
 
 

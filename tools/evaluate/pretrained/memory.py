@@ -96,7 +96,7 @@ def _plan(dataset: Dataset, images: Data) -> TrainingPlan:
 
 
 def _peak() -> int:
-    """Return the peak since the last call, and begin anew."""
+    """Return the peak since the last call, and reset it."""
     peak = own_peak_bytes()
     Path("/proc/self/clear_refs").write_text("5")
     return peak

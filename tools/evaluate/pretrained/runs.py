@@ -1,4 +1,5 @@
-"""Runs of `hwnas specialize` that the tables are made of; each is made once, or goes on."""
+"""Runs of `hwnas specialize` for the tables; each is made once, and an interrupted one
+continues."""
 
 from __future__ import annotations
 
@@ -23,12 +24,12 @@ COMPLETE = (0, 5)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What all runs of a table have in common."""
+    """Settings that all runs of a table have in common."""
 
     photos: Path
     """Folder of a data set."""
     work: Path
-    """Folder of its runs."""
+    """Folder of the runs."""
     effort: str
     resolution: int = NETWORK_PX
     """Height and width in which the whole network is tuned, in pixels."""
@@ -96,7 +97,8 @@ def _start(settings: Settings, seed: int) -> list[str]:
 
 
 def _report(folder: Path, options: list[str]) -> Report:
-    """Return the report of the run in ``folder``, which is made, or goes on, where it has none."""
+    """Return the report of the run in ``folder``; if there is none, the run is started or
+    continued."""
     if not (folder / "report.json").exists():
         click.echo(f"{folder.name}: {' '.join(options)}", err=True)
         begun = (folder / "config.toml").exists()

@@ -76,7 +76,7 @@ class Setting(NamedTuple):
     valid: Data
     test: Data
     plan: TrainingPlan
-    """Of the tuning."""
+    """Plan of the tuning."""
 
     @property
     def space(self) -> ElasticSpace:
@@ -196,7 +196,7 @@ def costs_of(space: ElasticSpace) -> NetworkCosts:
 
 
 def members_of(setting: Setting, percent: int, count: int, seed: int) -> list[Genotype]:
-    """Return members of a budget: those that change the answers least, and random ones."""
+    """Return members of a budget: those whose outputs change least, and random ones."""
     low, high = (share * percent / 100 * setting.costs.largest_ms for share in WINDOW)
     space, half = setting.space, count // 2
     listed = shortlist(space, setting.costs, setting.increments, low, high, 2, seed)
@@ -284,7 +284,7 @@ def _trained(
 
 @torch.no_grad()
 def _divergence(setting: Setting, network: nn.Module) -> float:
-    """Return the divergence of the answers for the validation photos from the tuned network's."""
+    """Return the divergence of the outputs for the validation photos from the tuned network's."""
     total = 0.0
     for images, _ in setting.valid.in_order():
         wanted, given = setting.tuned(images).log_softmax(1), network(images).log_softmax(1)

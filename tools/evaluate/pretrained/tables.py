@@ -48,7 +48,8 @@ def _accuracies(rows: Sequence[Row], data: str, target: str, percent: int) -> li
 
 
 def budget_text(rows: Iterable[Row]) -> str:
-    """Return in how many runs the delivered network keeps the budget, and uses it."""
+    """Return in how many runs the delivered network keeps the budget, and in how many it uses most
+    of it."""
     delivered = [row for row in rows if row.kind == DELIVERED]
     within = [row for row in delivered if row.keeps_budget]
     used = [row for row in within if row.use >= MIN_USE]

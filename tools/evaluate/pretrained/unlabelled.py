@@ -66,14 +66,14 @@ class Subnetwork(NamedTuple):
 
 
 class Original(NamedTuple):
-    """The network that is cut, and photos as it takes them."""
+    """The network that is cut, and photos normalised for it."""
 
     source: PretrainedNetwork
     network: Network
     photos: Data
-    """To learn from; the labels are the original's own answers."""
+    """Photos to learn from; their labels are the original's own predictions."""
     others: Data
-    """To compare on."""
+    """Photos on which networks are compared."""
 
 
 @click.command()
@@ -227,7 +227,8 @@ def _logits(network: nn.Module, data: Data) -> Tensor:
 
 
 def _agreement(expected: Tensor, logits: Tensor) -> tuple[float, float]:
-    """Return the share of equal decisions, and the mean divergence from the expected."""
+    """Return the share of images with the same predicted class, and the mean divergence of the
+    probabilities."""
     wanted, given = expected.log_softmax(1), logits.log_softmax(1)
     divergence = (wanted.exp() * (wanted - given)).sum(1).mean()
     return (expected.argmax(1) == logits.argmax(1)).float().mean().item(), divergence.item()

@@ -215,7 +215,7 @@ def nb201_part(data: Path, out: Path | None, seeds: int, names: Sequence[str], p
 
 
 Search = Callable[[float, int], EvaluatedSet]
-"""From a limit in ms and a seed to the evaluated networks."""
+"""A function that searches under a limit in ms with a seed, and returns the evaluated networks."""
 
 
 def _searches(device: ofa.Table, predictor: ofa.Predictor) -> dict[str, Search]:

@@ -42,7 +42,7 @@ RATE = 0.02
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What a recipe gave."""
+    """Result of a recipe."""
 
     recipe: str
     seed: int

@@ -55,7 +55,7 @@ def figures(values: Sequence[float]) -> list[str]:
 
 
 class Cache:
-    """Rows in a file of JSON lines, so that an interrupted run goes on."""
+    """Rows in a file of JSON lines, from which an interrupted run continues."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

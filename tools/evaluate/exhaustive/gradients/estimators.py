@@ -17,14 +17,14 @@ Choices = NDArray[np.int64]
 
 
 class Estimator(msgspec.Struct, frozen=True):
-    """How good an estimator is on one supernet: a line of gradients.jsonl."""
+    """Quality of an estimator on one supernet: a line of gradients.jsonl."""
 
     name: str
     seed: int
     forwards: str
-    """Networks that are run for a draw."""
+    """Forward passes of networks for one draw."""
     cosine: float
-    """Of the mean of the draws with the exact gradient."""
+    """Cosine of the mean of the draws with the exact gradient."""
     signal: float
     """Length of the mean, as a share of the standard deviation of a draw."""
 
@@ -89,6 +89,6 @@ def summary(name: str, seed: int, forwards: str, draws: Floats, exact: Floats) -
 
 
 def accumulated_cosine(estimator: Estimator, steps: int) -> float:
-    """Return the expected cosine of the mean of ``steps`` draws with the exact gradient, about."""
+    """Return about the expected cosine of the mean of ``steps`` draws with the exact gradient."""
     signal = estimator.signal * math.sqrt(steps)
     return estimator.cosine * signal / math.sqrt(1 + signal**2)

@@ -237,7 +237,8 @@ def _warm(work: Path, seed: int, costs: CostTable) -> ProxylessGradient:
 
 
 def _gate_gradients(strategy: ProxylessGradient, batches: Sequence[Batch]) -> Floats:
-    """Return gradients of the logits of architecture steps that move nothing, ``[N, P * K]``."""
+    """Return the logits' gradients in architecture steps that change no parameter, ``[N, P *
+    K]``."""
     drawn: list[Floats] = []
     for step in range(STEPS):
         strategy.architecture_step(batches[step % len(batches)])

@@ -43,7 +43,7 @@ from tools.lib.results import command, table, write_results
 
 IMAGES = (16, 32, 64, 125, 250, 500, 1000)
 NETWORKS, DRAWS, TIMED = 10, 400, 5
-"""Networks of an update, draws of it for its signal, and updates that are timed."""
+"""Networks of an update, updates drawn for the signal, and updates that are timed."""
 
 
 class Point(NamedTuple):
@@ -52,11 +52,12 @@ class Point(NamedTuple):
     images: int
     reward: str
     cosine: float
-    """Of the mean gradient with the exact one."""
+    """Cosine of the mean gradient with the exact gradient."""
     signal: float
-    """Length of the mean gradient against the standard deviation of an update's."""
+    """Length of the mean gradient divided by the standard deviation of the gradient of one
+    update."""
     update_s: float
-    """Processor time."""
+    """Processor time of an update."""
 
     @property
     def per_second(self) -> float:
@@ -66,7 +67,7 @@ class Point(NamedTuple):
 @click.command()
 @seeds_option(3)
 def main(seeds: int) -> None:
-    """Compare numbers of images of a reward."""
+    """Compare rewards on different numbers of images."""
     torch.set_num_threads(1)
     images, points = load_images(), list[Point]()
     for seed in range(seeds):
@@ -152,7 +153,7 @@ def rewards(strategy: Reinforce, images: Images, count: int) -> dict[str, Floats
 
 
 def update_s(strategy: Reinforce, batch: Batch) -> float:
-    """Return the processor time of an architecture step, whose parameters are put back."""
+    """Return the processor time of an architecture step; the parameters are restored afterwards."""
     before = strategy.arch_logits.detach().clone()
     strategy.architecture_step(batch)
     start_s = process_time()

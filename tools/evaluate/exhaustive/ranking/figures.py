@@ -1,4 +1,4 @@
-"""What a ranking is worth: correlations with the table, their ceiling, regrets and biases."""
+"""Figures of a ranking: correlations with the table, their ceiling, regrets and biases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tools.evaluate.exhaustive.searches import PERCENTILES
 from tools.evaluate.exhaustive.table import Floats, Table
 
 LOW, TOP = 0.89, 3
-"""Least latency of a choice as a share of the budget, and networks of which the best is taken."""
+"""Lowest latency of a choice as a share of the budget, and the number of networks from which the
+best is taken."""
 
 
 class Ranking(NamedTuple):
@@ -29,7 +30,7 @@ class Ranking(NamedTuple):
     near: float
     """Kendall's tau-b within 0.89 to 1 of a budget, mean over budgets and runtimes."""
     first: float
-    """Regret of the first network of those, in points of accuracy."""
+    """Regret of the first network in those windows, in points of accuracy."""
     best: float
     """Regret of the best of the first `TOP`."""
 
@@ -40,7 +41,7 @@ class Reliability(NamedTuple):
     share: float
     """Share of the networks' differences in the variance of their means."""
     seed_tau: float
-    """Kendall's tau-b of a single training and the mean of the others, in the mean."""
+    """Mean Kendall's tau-b of a single training with the mean of the others."""
     ceiling: float
     """Kendall's tau-b that the true accuracies would have with the table."""
 
@@ -61,7 +62,7 @@ def ranking(table: Table, scores: Sequence[float]) -> Ranking:
 
 
 def random_regret(table: Table) -> float:
-    """Return the regret of a random network of a window, in the mean over the windows."""
+    """Return the mean regret of a random network of a window, over all windows."""
     regrets = [_best(table, rows) - table.accuracy[rows].mean() for rows in windows(table)]
     return float(np.mean(regrets))
 
@@ -96,8 +97,8 @@ def corrected_tau(plain: float, share: float) -> float:
 
 
 def biases(table: Table, scores: Sequence[float]) -> dict[str, float]:
-    """Return by how many standard deviations of the networks each candidate is rated too high,
-    against the first candidate of its decision, by least squares."""
+    """Return how much higher than the table a ranking rates each candidate, relative to the first
+    candidate of its decision, by least squares, in standard deviations of the networks."""
     score, truth = np.array(scores), table.accuracy
     difference = _standard(score) - _standard(truth)
     columns, names = [np.ones(len(truth))], ["all"]

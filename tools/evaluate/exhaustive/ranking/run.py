@@ -4,7 +4,7 @@
     python -m tools.evaluate.exhaustive.ranking.run table --work DIR
 
 ``train`` trains the supernet of each variant and judges all 216 networks with it in several ways
-(about a core-minute each), and goes on where it was interrupted; ``table`` writes
+(about a core-minute each), and continues where it was interrupted; ``table`` writes
 results/ranking.md.
 """
 
@@ -59,7 +59,8 @@ def train(work: Path, seeds: int, names: tuple[str, ...]) -> None:
 
 
 def train_all(work: Path, seeds: int, names: tuple[str, ...]) -> Iterator[Judged]:
-    """Train what ``work/ranking.jsonl`` lacks, seed by seed; yield each judgement."""
+    """Train the supernets that are missing in ``work/ranking.jsonl``, seed by seed; yield each
+    judgement."""
     file = work / "ranking.jsonl"
     work.mkdir(parents=True, exist_ok=True)
     lines = read_lines(file, Judged)

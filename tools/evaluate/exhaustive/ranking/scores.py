@@ -1,4 +1,4 @@
-"""How the networks of the table may be judged with the weights of a supernet."""
+"""Scores of the networks of the table with the weights of a supernet."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def network_logits(supernet: Supernet, choices: Choices, batches: list[Batch]) -
 @torch.no_grad()
 def all_logits(supernet: Supernet, batches: list[Batch]) -> Tensor:
     """Return the logits of all networks ``[networks, N, classes]`` with the statistics of each
-    batch. Networks that begin alike are computed together up to where they part."""
+    batch. Networks whose first choices are equal share the computation of those blocks."""
     supernet.train()
     with Frozen(supernet)():
         parts = [list(_ends(supernet, supernet.stem(images), 0)) for images, _ in batches]
@@ -63,7 +63,7 @@ def all_logits(supernet: Supernet, batches: list[Batch]) -> Tensor:
 
 
 def _ends(supernet: Supernet, x: Tensor, decision: int) -> Iterator[Tensor]:
-    """Yield the logits of all networks that go on from the input of a decision."""
+    """Yield the logits of all networks that share the given input of a decision."""
     if decision == len(supernet.ops):
         yield supernet.head(x)
         return

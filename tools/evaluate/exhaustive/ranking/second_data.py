@@ -4,9 +4,9 @@
     python -m tools.evaluate.exhaustive.ranking.second_data table --work DIR
 
 ``train`` takes networks of about equal latency from the table of `tools.evaluate.exhaustive`,
-trains each alone on images of 32 px, trains supernets, and judges the networks with them; it goes
-on where it was interrupted. ``table`` writes results/second_data.md. The data set is read from
-``$HWNAS_CIFAR10`` or downloaded (`hwnas.data.array_sources`).
+trains each alone on images of 32 px, trains supernets, and judges the networks with them; it
+continues where it was interrupted. ``table`` writes results/second_data.md. The data set is read
+from ``$HWNAS_CIFAR10`` or downloaded (`hwnas.data.array_sources`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Judged(msgspec.Struct, frozen=True):
     cpu_s: float
     """Processor time of the training."""
     scores: dict[str, tuple[float, ...]]
-    """By the name of the score, in the order of the networks."""
+    """Scores by their names, in the order of the networks."""
 
 
 @click.group()
@@ -104,7 +104,7 @@ def chosen_networks(known: Table, count: int) -> list[Choices]:
 
 
 def train_all(work: Path, chosen: Sequence[Choices], seeds: int) -> Iterator[Training]:
-    """Train what ``work/trainings.jsonl`` lacks, seed by seed."""
+    """Train the networks that are missing in ``work/trainings.jsonl``, seed by seed."""
     file = work / "trainings.jsonl"
     done = {(line.choices, line.seed) for line in read_lines(file, Training)}
     for seed, choices in product(range(seeds), chosen):
@@ -117,7 +117,7 @@ def train_all(work: Path, chosen: Sequence[Choices], seeds: int) -> Iterator[Tra
 def judge_all(
     work: Path, chosen: Sequence[Choices], seeds: int, images: Images
 ) -> Iterator[Judged]:
-    """Train the supernets that ``work/supernets.jsonl`` lacks, and judge the networks."""
+    """Train the supernets that are missing in ``work/supernets.jsonl``, and judge the networks."""
     file = work / "supernets.jsonl"
     done = {(line.variant, line.seed) for line in read_lines(file, Judged)}
     batches = list(images.valid.in_order())

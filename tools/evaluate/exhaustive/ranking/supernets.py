@@ -24,11 +24,12 @@ from tools.evaluate.exhaustive.ranking.variants import Variant
 from tools.evaluate.exhaustive.table import Table
 
 MOMENTUM, WEIGHT_DECAY, RISE = 0.9, 4e-5, 0.1
-"""As in `hwnas.search.path_training` and `hwnas.search.plan`."""
+"""SGD's momentum and weight decay, and the share of warm-up, as in `hwnas.search.path_training` and
+`hwnas.search.plan`."""
 
 
 class Mark(NamedTuple):
-    """A supernet after some epochs."""
+    """The state of a supernet after some epochs."""
 
     epoch: int
     supernet: Supernet
@@ -71,7 +72,7 @@ def trained(
 
 
 class Paths:
-    """Draws the paths of each step."""
+    """Draw the paths of each step."""
 
     def __init__(self, variant: Variant, table: Table, seed: int) -> None:
         self.variant = variant
@@ -105,7 +106,8 @@ class Paths:
         return tuple(int(self.rng.integers(size)) for size in self.sizes)
 
     def _permuted(self, size: int, count: int) -> np.ndarray:
-        """Return ``count`` candidates, each as often as can be."""
+        """Return ``count`` candidates in random order, all equally often up to a difference of
+        one."""
         rounds = -(-count // size)
         return np.concatenate([self.rng.permutation(size) for _ in range(rounds)])[:count]
 
@@ -135,7 +137,7 @@ def _loss(variant: Variant, supernet: Supernet, batch: Batch, paths: list[Choice
 
 
 def _used(supernet: Supernet, paths: list[Choices]) -> dict[Tensor, Slices]:
-    """Return the smallest parts of the shared weights that hold those of all paths."""
+    """Return the smallest slices of the shared weights that contain those of all paths."""
     used: dict[Tensor, Slices] = {}
     for path in paths:
         for weight, part in supernet.slices(path).items():

@@ -106,8 +106,8 @@ def _epochs(known: Table, lines: Sequence[Judged]) -> str:
 
 
 def _scores(known: Table, lines: Sequence[Judged]) -> str:
-    """Return what each score is worth: over all variants, and for averaged statistics beside those
-    of the batch."""
+    """Return the figures of each score: over all variants, and with averaged statistics beside
+    those of the batch."""
     both = [line for line in lines if VARIANTS[line.variant].statistics]
     common = [name for name in lines[0].scores if all(name in line.scores for line in lines)]
     rows: list[list[object]] = []

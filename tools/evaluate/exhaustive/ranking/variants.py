@@ -1,4 +1,4 @@
-"""How a supernet may be trained; each variant differs from another in one thing."""
+"""Variants of the supernet's training; each differs from another in one setting."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     as often (FairNAS, Chu et al. 2021); ``sandwich``: the largest, the smallest, and uniform ones
     (Yu and Huang 2019)."""
     paths: int = 1
-    """Paths of a step."""
+    """Number of paths of a step."""
     whole: bool = False
-    """Each path gets all images of the batch, else an equal part of them."""
+    """Whether each path sees all images of the batch, and not an equal part of them."""
     distil: bool = False
-    """All but the largest path learn its answers (in-place distillation)."""
+    """Whether all other paths learn the largest path's outputs (in-place distillation)."""
     epochs: int = 12
     batch_size: int = 128
     learning_rate: float = 0.1
