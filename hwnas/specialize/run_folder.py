@@ -109,6 +109,8 @@ class RunFolder:
                 f"{path}: there is a run already; add --resume to continue it, or choose another "
                 "--out"
             )
+        if (path / "job.json").exists() and not is_run(path):
+            raise UsageError(f"{path}: is the folder of a training; choose another --out")
         if (path / CLEANED).exists():
             raise UsageError(
                 f"{path}: cleaned, it can't be continued; `hwnas report {path}` renders its report"

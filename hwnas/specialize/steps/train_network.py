@@ -21,6 +21,7 @@ from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text
 from hwnas.specialize.setup.device import training_threads
 from hwnas.specialize.setup.start.network import Start
+from hwnas.specialize.steps.train_resume import check_folder, check_job
 from hwnas.specialize.steps.training_setup import (
     Trainee,
     TrainSpec,
@@ -58,14 +59,17 @@ def train_network(
     The same `TrainSpec` gives the same weights, also where the training was interrupted and
     resumed; ``threads="auto"`` for photos does so on machines of as many cores. ``tracker`` gets
     loss, accuracy and speed of each epoch, and is closed.
-    Raises `UsageError` if ``folder`` has a finished training and ``resume`` isn't set.
+    Raises `UsageError` if ``folder`` has a finished training and ``resume`` isn't set, a training
+    with other settings, or a run.
     """
-    if (result := read_result(folder)) is not None:
-        if not resume:
-            raise UsageError(
-                f"{folder}: a training is there already; add --resume or choose another --out"
-            )
-        return result
+    finished = read_result(folder)
+    if finished is not None and not resume:
+        raise UsageError(
+            f"{folder}: a training is there already; add --resume or choose another --out"
+        )
+    check_folder(spec, folder)
+    if finished is not None:
+        return finished
     start_s = time.perf_counter()
     check_options(spec)
     options = ReadingOptions(spec.skip_broken, console.say, console.step, spec.group_by)
@@ -90,6 +94,7 @@ def train_network(
         seed=spec.seed,
         compute=spec.compute,
     )
+    check_job(job, folder)
     spec.compute.start()
     images = (
         as_data(dataset.train, dataset, spec.compute),
