@@ -25,6 +25,7 @@ from hwnas.profiling.bench import block_keys
 from hwnas.profiling.measure import measure_latency_model
 from hwnas.profiling.plan import MeasurePlan
 from hwnas.profiling.sampling import distinct_blocks, spread_networks
+from tests.support.machines.killed import Killed
 from tests.support.reporting.consoles import RecordingConsole, SilentConsole
 from tests.support.reporting.sample_run import PHONE, SPACE, StandIn, put_phone_table
 
@@ -41,10 +42,6 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def folder() -> Path:
     return put_phone_table()
-
-
-class Killed(Exception):
-    """Stands for a kill of the process."""
 
 
 class DiesAt(StandIn):

@@ -24,6 +24,7 @@ from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import cell_space
 from hwnas.spaces.mobile.space import FUSED
 from hwnas.training.images.augment import Augmentation
+from tests.support.machines.killed import Killed
 from tests.support.tiny import MB33, MB76, tiny_costs, tiny_data, tiny_space
 
 SPACE = tiny_space(MB33, MB76, FUSED[1])
@@ -32,10 +33,6 @@ TRAIN, VALID = tiny_data(48), tiny_data(20, seed=1)
 EPOCHS = PLAN.warmup_epochs + PLAN.search_epochs
 STRATEGIES = (ProxylessGradient, Reinforce, RandomSearch)
 each = pytest.mark.parametrize("kind", STRATEGIES, ids=lambda kind: kind.__name__)
-
-
-class Killed(Exception):
-    """Raised by a test instead of a kill."""
 
 
 Chain = ProxylessGradient | Reinforce | RandomSearch

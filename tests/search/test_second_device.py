@@ -28,6 +28,7 @@ from hwnas.training.compute import CPU, Compute
 from hwnas.training.evaluation import accuracy
 from hwnas.training.images.loader import Batch, Data
 from tests.support.machines.fake_gpu import NAME, needs_fake_gpu, record_host_reads
+from tests.support.machines.killed import Killed
 from tests.support.networks.eas_search import Searched
 from tests.support.tiny import MB33, MB36, tiny_costs, tiny_data, tiny_space
 
@@ -71,10 +72,6 @@ Strategy = ProxylessGradient | RandomSearch | Darts | Ista
 def short_power_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
     """The curvature of DARTS takes most of the time of its search."""
     monkeypatch.setattr(early_stopping, "POWER_STEPS", 2)
-
-
-class Killed(Exception):
-    """What a test raises in the place of a kill."""
 
 
 def started(name: str, compute: Compute) -> Strategy:

@@ -26,6 +26,7 @@ from hwnas.training.images.batches import Batches
 from hwnas.training.log import EpochLog
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
+from tests.support.machines.killed import Killed
 from tests.support.reporting.sample_run import write_images
 from tests.support.tiny import tiny_data
 
@@ -97,9 +98,6 @@ def test_a_training_with_both_goes_on_after_a_cut_and_leaves_the_network_alone(
         auxiliary=0.4,
         drop_path=0.3,
     )
-
-    class Killed(Exception):
-        pass
 
     def die(line: EpochLog) -> None:
         if line.epoch == 2:

@@ -11,6 +11,7 @@ from hwnas.training import job as module
 from hwnas.training.job import TrainingJob, TrainingResult, run_job
 from hwnas.training.log import EpochLog
 from hwnas.training.plan import TrainingPlan
+from tests.support.machines.killed import Killed
 from tests.support.tiny import MB33, tiny_data, tiny_space
 
 SPACE = tiny_space(MB33)
@@ -20,10 +21,6 @@ JOB = TrainingJob(
     plan=TrainingPlan(epochs=3, batch_size=8),
 )
 IMAGES = tiny_data(16), tiny_data(8, seed=1)
-
-
-class Killed(Exception):
-    """What a test raises in the place of a kill."""
 
 
 @pytest.fixture(scope="module")

@@ -21,15 +21,12 @@ from hwnas.training.log import EpochLog
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan, one_cycle
 from hwnas.training.seeds import derived_seed, seeded
+from tests.support.machines.killed import Killed
 from tests.support.tiny import tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8, 8))
 PLAN = TrainingPlan(epochs=4, batch_size=8, dropout=0.2)
 DATA = tiny_data(42)
-
-
-class Killed(Exception):
-    """What a test raises in the place of a kill."""
 
 
 def fresh() -> Network:

@@ -28,6 +28,7 @@ from hwnas.spaces.mobile.space import Candidate, MobileSpace, Stage
 from hwnas.training.evaluation import accuracy
 from hwnas.training.pool import Outcome
 from hwnas.training.seeds import seeded
+from tests.support.machines.killed import Killed
 from tests.support.networks.eas_search import (
     MACS_PER_MS,
     PLAN,
@@ -118,18 +119,15 @@ def test_where_nothing_is_fast_enough_the_fastest_is_the_candidate(whole: Search
 def test_an_interrupted_search_ends_with_the_same_family(
     whole: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Interrupted(Exception):
-        pass
-
     class Dying(InProcess):
         def train(self, folders: Sequence[Path]) -> Iterator[Outcome]:
             for ended in super().train(folders):
                 if len(self.trained) == 6:
-                    raise Interrupted
+                    raise Killed
                 yield ended
 
     first = Searched(tmp_path, monkeypatch, workers=Dying())
-    with pytest.raises(Interrupted):
+    with pytest.raises(Killed):
         first.run()
     again = Searched(tmp_path, monkeypatch).run()
     evaluated = [row for row in tree(whole) if row[5] is not None]
@@ -141,17 +139,14 @@ def test_an_interrupted_search_ends_with_the_same_family(
 def test_members_of_an_interrupted_episode_do_not_change_its_parent(
     whole: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Interrupted(Exception):
-        pass
-
     lines = count()
 
     def dying(path: Path, member: Member) -> None:
         if next(lines) == 4:  # in the middle of an episode's lines
-            raise Interrupted
+            raise Killed
         append_line(path, member)
 
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(model_pool, "append_line", dying)
         Searched(tmp_path, patch).run()
     again = Searched(tmp_path, monkeypatch).run()

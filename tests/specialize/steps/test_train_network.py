@@ -16,14 +16,11 @@ from hwnas.specialize.steps.train_network import train_network
 from hwnas.specialize.steps.training_setup import TrainSpec
 from hwnas.training.job import TrainingJob
 from hwnas.training.log import EpochLog
+from tests.support.machines.killed import Killed
 from tests.support.reporting.sample_run import write_images
 from tests.support.tiny import MB33, tiny_space
 
 SPACE = tiny_space(MB33)
-
-
-class Killed(Exception):
-    """What a test raises in the place of a kill."""
 
 
 def kill(_: EpochLog) -> None:

@@ -28,15 +28,12 @@ from hwnas.specialize.steps.training_setup import TrainSpec, check_options
 from hwnas.training.description import description_notes, read_description
 from hwnas.training.job import TrainingJob
 from hwnas.training.log import EpochLog
+from tests.support.machines.killed import Killed
 from tests.support.networks.trained import noise
 from tests.support.reporting.sample_run import write_images
 
 FACTORY = "from tests.support.networks.trained import small_mobilenet as network\n"
 NETWORK, SIZE = "my_mobilenet:network", 32
-
-
-class Killed(Exception):
-    """What a test raises in the place of a kill."""
 
 
 def kill(_: EpochLog) -> None:

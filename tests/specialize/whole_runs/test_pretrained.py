@@ -23,6 +23,7 @@ from hwnas.specialize import flow
 from hwnas.specialize.setup.work import tuning
 from hwnas.training import pool
 from tests.support.machines.forked import fork, killed_when
+from tests.support.machines.killed import Killed
 from tests.support.reporting.sample_run import make_small, write_images
 
 FACTORY = """
@@ -63,10 +64,6 @@ def make_tiny(patch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def data(home: Path) -> Path:
     return write_images(home / "images.npz", size=SIZE)
-
-
-class Killed(Exception):
-    """What a test raises in the place of a kill."""
 
 
 def kill(*_: object) -> None:

@@ -15,6 +15,7 @@ from hwnas.training.images.augment import Augmentation
 from hwnas.training.log import EpochLog
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
+from tests.support.machines.killed import Killed
 from tools.bench.gpu.agreement import TOLERANCES, compare, works
 from tools.bench.gpu.scale import Scale
 
@@ -23,10 +24,6 @@ pytestmark = pytest.mark.gpu
 GPU = Compute("cuda:0")
 WORKLOAD = Workload((3, 32, 32), 10, batch_size=16, epoch_images=64)
 PLAN = TrainingPlan(epochs=2, batch_size=16, augmentation=Augmentation(brightness=0.2))
-
-
-class Killed(Exception):
-    """What a test raises in the place of a kill."""
 
 
 def trained(

@@ -20,6 +20,7 @@ from hwnas.training.log import EpochLog
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from tests.support.machines.fake_gpu import NAME, needs_fake_gpu, record_host_reads
+from tests.support.machines.killed import Killed
 from tests.support.tiny import MB36, tiny_data, tiny_space
 
 pytestmark = needs_fake_gpu
@@ -33,10 +34,6 @@ AUGMENTATIONS = {
     "mix": Augmentation(mixup=0.2, cutmix=1.0),
 }
 PLAN = TrainingPlan(epochs=2, batch_size=8, dropout=0.0)
-
-
-class Killed(Exception):
-    """What a test raises in the place of a kill."""
 
 
 def fresh(compute: Compute) -> Network:

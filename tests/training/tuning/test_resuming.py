@@ -15,6 +15,7 @@ from hwnas.training.images.augment import Augmentation
 from hwnas.training.log import EpochLog, Progress
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
+from tests.support.machines.killed import Killed
 from tests.support.tiny import tiny_data, tiny_space
 
 SIZE = 32
@@ -39,10 +40,6 @@ PLANS = {
         "class_weights": "balanced",
     },
 }
-
-
-class Killed(Exception):
-    """What a test raises in the place of a kill."""
 
 
 def plan_of(name: str) -> TrainingPlan:

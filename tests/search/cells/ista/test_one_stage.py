@@ -24,6 +24,7 @@ from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.space import CellSpace, cell_space
 from hwnas.training.checkpoint import load_weights, save_checkpoint
+from tests.support.machines.killed import Killed
 from tests.support.tiny import tiny_batch, tiny_data
 
 OPS = ("skip_connect", "sep_conv_3x3", "max_pool_3x3", "dil_conv_3x3")
@@ -196,9 +197,6 @@ def test_a_smaller_budget_reopens_settled_nodes() -> None:
 def test_a_resumed_search_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     train, valid = tiny_data(24), tiny_data(16, seed=1)
     plan = SearchPlan(warmup_epochs=1, search_epochs=3, batch_size=8)
-
-    class Killed(Exception):
-        pass
 
     def run(folder: str, kill_at: int = 99) -> IstaOneStage:
         (tmp_path / folder).mkdir(exist_ok=True)

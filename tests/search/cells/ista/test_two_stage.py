@@ -22,6 +22,7 @@ from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.space import EDGES_PER_NODE, CellSpace
+from tests.support.machines.killed import Killed
 from tests.support.tiny import tiny_batch, tiny_costs, tiny_data, tiny_space
 
 OPS = ("skip_connect", "sep_conv_3x3", "max_pool_3x3")
@@ -155,9 +156,6 @@ def test_a_resumed_search_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     def files(name: str) -> SearchFiles:
         (tmp_path / name).mkdir(exist_ok=True)
         return SearchFiles(tmp_path / name / "search.safetensors", tmp_path / name / "log.jsonl")
-
-    class Killed(Exception):
-        pass
 
     def kill(line: LogLine) -> None:
         if line.epoch == 2:
