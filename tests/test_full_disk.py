@@ -1,4 +1,5 @@
-"""Disks that are full: each stop is one line with the command that goes on, and nothing is lost."""
+"""Full disks: each run stops with one line that names the command to continue with, and nothing is
+lost."""
 
 from __future__ import annotations
 

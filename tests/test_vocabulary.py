@@ -11,7 +11,7 @@ import pytest
 from tests.support.paths import ROOT
 
 VAGUE_NAMES = {"one", "found", "said", "told", "asked", "kept"}
-"""Names that say nothing of a value: what is *one*, who *said* it?"""
+"""Names that do not describe a value: what is *one*, who *said* it?"""
 
 
 def identifiers(tree: ast.Module) -> Iterator[tuple[str, int]]:

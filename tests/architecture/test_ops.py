@@ -1,4 +1,4 @@
-"""The table of operations: what it says of a block is what its module computes and a file holds."""
+"""The table of operations agrees with what the modules of blocks compute and with their files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Odd environments: a command works, or says in one line what it lacks."""
+"""Unusual environments: a command works, or names in one line what is missing."""
 
 from __future__ import annotations
 

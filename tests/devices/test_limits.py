@@ -36,7 +36,8 @@ def limited(**limits: object) -> DeviceProfile:
 
 
 def smallest() -> int:
-    """Return the bytes of weights of the smallest network, by trying each choice alone."""
+    """Return the bytes of weights of the smallest network, found by trying the candidates of each
+    decision alone."""
     choices = list(SPACE.default.choices)
     for place, decision in enumerate(SPACE.decisions):
         tried = [

@@ -1,4 +1,4 @@
-"""A network's predicted latency, block by block: what it says of how it is known."""
+"""A network's predicted latency, block by block, with the source of each figure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tests.support.data.synthetic import BLOCKS, isolated, networks
 
 
 def test_a_kernel_that_no_measured_network_has_is_told() -> None:
-    """Timed alone, 7x7 blocks may cost something else inside networks: LiteRT's do."""
+    """The cost of 7x7 blocks inside networks may differ from their isolated time, as it does in
+    LiteRT."""
     without = [
         network
         for network in networks(60, 0, 0.01)

@@ -1,4 +1,4 @@
-"""What LiteRT is slow at, a search avoids by its measured costs: nothing else tells it."""
+"""A search avoids blocks that are slow in LiteRT by their measured costs alone."""
 
 from __future__ import annotations
 

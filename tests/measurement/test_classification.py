@@ -1,4 +1,4 @@
-"""Top-5 and balanced accuracy, on values made by hand."""
+"""Top-5 and balanced accuracy, on small examples computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The statistics of `hwnas.measurement.measurement` against values made by hand."""
+"""The statistics of `hwnas.measurement.measurement` against values computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Blocks compute what they say, and a path of the supernet is the network cut from it."""
+"""Blocks compute what their fields describe, and a path of the supernet equals the network
+extracted from it."""
 
 from __future__ import annotations
 

@@ -126,7 +126,8 @@ def test_every_latency_on_the_page_has_its_kind(make) -> None:
 
 
 def _check_columns(titles: list[str]) -> None:
-    """A column of milliseconds has its kind in its title, or in a column of its own."""
+    """The title of a column of milliseconds states the kind of latency, unless a separate column
+    does."""
     for title in titles:
         if "ms" in title.split() and "budget" not in title and "calibrated" not in title:
             assert re.search(KINDS, title) or "kind" in titles, titles

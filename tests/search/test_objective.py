@@ -1,4 +1,4 @@
-"""How latency enters a search: expected latency, objectives, the multiplier that holds a budget."""
+"""Latency in a search: expected latency, objectives, and the multiplier that enforces a budget."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from hwnas.testing.strategy import small_costs, small_space
 
 
 def strategy_without(name: str, **attributes: Any) -> type:
-    """Return a class with the attributes of random search but for one, and others beside them."""
+    """Return a class with the attributes of random search except ``name``, and with
+    ``attributes``."""
     own = {key: getattr(RandomSearch, key) for key in dir(RandomSearch) if key[:2] != "__"}
     own.pop(name, None)
     return type("Annealing", (), own | attributes)

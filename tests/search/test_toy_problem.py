@@ -71,7 +71,7 @@ def costs_of(space: SearchSpace) -> CostTable:
 
 
 def options_of(name: str, estimator: Estimator) -> StrategyOptions | None:
-    """Return options under which a search decides by what it has learnt itself."""
+    """Return options under which a search decides by its own learned parameters."""
     if name == "proxyless":
         return ProxylessOptions(estimator, choice="most-probable")
     return ReinforceOptions(choice="most-probable") if name == "reinforce" else None
@@ -84,7 +84,7 @@ def chosen(
     budget_ms: float,
     at: Path,
 ) -> set[str]:
-    """Search, and return the operations of the network that a run would take."""
+    """Search, and return the operations of the network that a run would deliver."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     costs = costs_of(space)

@@ -1,4 +1,4 @@
-"""Published networks, by name and in the collections of their authors, are what was published."""
+"""Networks that are read by name or from their authors' collections equal the published ones."""
 
 from __future__ import annotations
 

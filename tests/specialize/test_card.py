@@ -1,4 +1,4 @@
-"""The data card: what a report says of the images."""
+"""The data card: the report's description of the images."""
 
 from __future__ import annotations
 

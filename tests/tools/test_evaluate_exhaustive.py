@@ -1,4 +1,4 @@
-"""The table of all networks of a space: resumption, what it holds, regrets and rankings."""
+"""The table of all networks of a space: resumption, contents, regrets and rankings."""
 
 from __future__ import annotations
 

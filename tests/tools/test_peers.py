@@ -1,4 +1,5 @@
-"""Searches of other libraries beside hwnas's: the same problems, queries counted alike."""
+"""Searches of other libraries beside hwnas's: on the same problems, with queries counted in the
+same way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training that is killed anywhere leaves the log of the undisturbed one."""
+"""A training that is killed at any moment and resumed ends with the log of an undisturbed one."""
 
 from __future__ import annotations
 

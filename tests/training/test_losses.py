@@ -1,4 +1,4 @@
-"""With weights every class counts alike, however many images it has."""
+"""With class weights every class counts equally, whatever its number of images."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_does_not_become_one_of_the_files(tmp_path: Path, closed: str) -> None:
-    """Else what is printed would land in the next file that is opened."""
+    """Otherwise, printed text would be written to the next file that is opened."""
     code = (
         "import sys; from hwnas.cli.framework.signals import open_standard_streams as begin\n"
         "begin(); file = open('file', 'w'); print('out'); print('err', file=sys.stderr)\n"

@@ -38,7 +38,8 @@ def onnx_bytes(
 
 
 def refusal(path: Path, content: bytes) -> str:
-    """Return why the runtime of a file refuses it; in one line, without words of its source."""
+    """Return the runtime's reason for refusing a file: one line, without lines of the runtime's
+    source code."""
     path.write_bytes(content)
     runtime = {".onnx": "onnxruntime", ".tflite": "litert"}[path.suffix]
     with pytest.raises(BadModel) as refused:

@@ -69,7 +69,7 @@ def test_only_undisturbed_rounds_make_a_model_steady() -> None:
 
 
 class TakesMs:
-    """Stands in for an opened model file that takes so many milliseconds."""
+    """A stand-in for an opened model file whose calls take a given number of milliseconds."""
 
     def __init__(self, name: str, latency_ms: float) -> None:
         self.name, self.latency_ms = name, latency_ms

@@ -1,4 +1,5 @@
-"""What to measure next: choices against the uncertainty that remains after each of them."""
+"""The choice of the next measurement, compared with the uncertainty that remains after each
+candidate."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from hwnas.measurement.round import Round
 
 BOARD = Environment("board", "aaaa", "a chip", "litert", "2.1", 1, "2026-01-01T00:00:00+00:00")
 SCALE = 12.0
-"""A call of the larger reference model over one of the reference itself."""
+"""Latency of the larger reference model divided by that of the reference model."""
 
 
 def entry(block: Block | None, ms: float, larger: bool) -> Entry:
@@ -28,7 +28,8 @@ def entry(block: Block | None, ms: float, larger: bool) -> Entry:
 
 
 def test_milliseconds_of_slow_networks_are_those_of_the_clock() -> None:
-    """Most are timed beside the larger reference, whose own latency is no calibration."""
+    """Most networks are timed beside the larger reference model, whose own latency is no
+    calibration."""
     slow = [Block("mbconv", 64, 64, 3, 1, expand, 56) for expand in (2, 3, 4, 6)]
     entries = [
         entry(None, 0.01, larger=False),

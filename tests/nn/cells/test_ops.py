@@ -1,4 +1,4 @@
-"""Networks of cells: the modules compute what the plain data says, in DARTS's order."""
+"""Networks of cells: the modules compute what their blocks describe, in DARTS's order."""
 
 from __future__ import annotations
 

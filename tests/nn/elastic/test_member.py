@@ -64,7 +64,7 @@ def skip(*places: int) -> tuple[Block, ...]:
 def outputs(
     blocks: tuple[Block, ...], weights: dict[str, Tensor], images: Tensor, end: int | None = None
 ) -> Tensor:
-    """Return what the block before ``end`` gives, by default the logits."""
+    """Return the output of the block before ``end``, by default the logits."""
     return member(blocks, weights).blocks[:end](images)
 
 

@@ -102,7 +102,8 @@ Choices = dict[str, tuple[int, int]]
 
 
 def subnet(x: Tensor, weights: Weights, conv: str, choices: Choices) -> Tensor:
-    """What a member of the supernet computes in evaluation mode, its norms as they are."""
+    """The forward pass of a member of the supernet in evaluation mode, without recalibration of its
+    norms."""
     sliced = dict(weights)
     for block, before, *_ in blocks_of_w12():
         kernel_size, expand_ratio = choices.get(block, (7, 6))

@@ -12,7 +12,7 @@ from tests.support.reporting.sample_report import measured_report
 
 
 def many(report: ReportData, count: int) -> tuple[CandidateRow, ...]:
-    """Return so many further candidates: every tenth is trained, every second measured."""
+    """Return ``count`` further candidates: every tenth is trained, every second measured."""
     row = next(row for row in report.results[0].candidates if not row.chosen)
     return tuple(
         msgspec.structs.replace(

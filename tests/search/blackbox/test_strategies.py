@@ -100,7 +100,8 @@ def test_a_judgement_is_the_probability_of_the_labels_under_the_statistics_of_th
 
 
 def test_in_a_narrow_window_changes_that_make_up_for_each_other_reach_further() -> None:
-    """No single change keeps the sum of the choices, so that only pairs of changes stay inside."""
+    """No single change keeps the sum of the choices, so that only pairs of changes stay within the
+    window."""
     rng = np.random.default_rng(0)
     costs = CostTable(((0.0, 1.0, 2.0, 3.0),) * 5, 0.0)
     problem = window_problem(costs, lambda rows: rng.random(len(rows)), 7.0)

@@ -89,7 +89,7 @@ def macs(layers: Layers) -> int:
 
 
 def value(layers: Layers) -> float:
-    """Any reward: the width of the network, and a bit for its kernels."""
+    """An arbitrary reward: the width of the network, and a little for its kernels."""
     return sum(layer.width + 0.3 * layer.kernel_size for row in layers for layer in row)
 
 

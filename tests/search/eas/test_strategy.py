@@ -235,7 +235,8 @@ def test_random_actions_learn_nothing_and_cost_the_same(
 def test_a_search_repeated_from_its_start_trains_nothing_again(
     tmp_path: Path, whole: Searched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the first episode on the folder has all members, also those of later episodes."""
+    """From the first episode on, the folder contains all members, including those of later
+    episodes."""
     shutil.copytree(whole.files.log.parent, tmp_path / "search")
     (tmp_path / "search" / whole.files.log.name).unlink()
     again = Searched(tmp_path, monkeypatch).run()

@@ -1,4 +1,4 @@
-"""Which GPUs and how many threads trainings in processes of their own take."""
+"""The GPUs and the number of threads of trainings in separate processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The closed loop: what is measured corrects the model, and the search goes on."""
+"""The closed loop: measurements correct the latency model, and the search continues."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def begin(own_home: Path) -> Iterator[Begin]:
-    """Prepare a run whose networks take ``factor`` times what the model says of their blocks."""
+    """Prepare a run whose networks take ``factor`` times the latency that the model predicts from
+    their blocks."""
     data = write_images(own_home / "images.npz", train=120, test=30)
 
     def make(name: str, factor: float = 1.0, resume: bool = False, **changes: Any) -> OpenRun:

@@ -63,7 +63,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def budget_ms() -> float:
-    """A budget that the middle size keeps and the largest does not."""
+    """A budget that the middle size meets and the largest one exceeds."""
     profile, networks = find_profile("simulated-phone"), {}
     for size in SIZES[:2]:
         space = sized_cells(sized_name("cells", size), (1, 16, 16), 3)

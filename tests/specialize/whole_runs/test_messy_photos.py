@@ -1,4 +1,4 @@
-"""A whole run on a folder as people have them: odd names of classes, grey among colour.
+"""A whole run on a realistic folder: unusual names of classes, grey images among coloured ones.
 
 Every class keeps its name from the folder to the answer of the bundle's script.
 """

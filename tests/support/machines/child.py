@@ -1,4 +1,4 @@
-"""A child process for `JsonWorker` that answers, refuses, aborts or sleeps as it is told to."""
+"""A child process for `JsonWorker` that answers, refuses, aborts or sleeps on request."""
 
 from __future__ import annotations
 

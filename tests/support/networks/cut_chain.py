@@ -12,14 +12,14 @@ from tests.support.networks.trained_chain import smooth_images
 
 
 def statistics_of(network: Network) -> Statistics:
-    """Return what closed forms need of a network for images of 32 pixels."""
+    """Return the statistics that the closed forms need of a network, for images of 32 pixels."""
     return collect(network, smooth_images(32, 32).split(16), elastic_places(network))
 
 
 def changed(
     blocks: tuple[Block, ...], place: int, **changes: float | str | bool
 ) -> tuple[Block, ...]:
-    """Return the blocks with other fields of one of them."""
+    """Return the blocks with changed fields of one of them."""
     block = msgspec.structs.replace(blocks[place], **changes)
     return (*blocks[:place], block, *blocks[place + 1 :])
 
@@ -32,5 +32,5 @@ def member(blocks: tuple[Block, ...], weights: dict[str, Tensor]) -> Network:
 
 
 def logits(blocks: tuple[Block, ...], weights: dict[str, Tensor]) -> Tensor:
-    """Return the logits for images that no statistics are of."""
+    """Return the logits for images that were not used for the statistics."""
     return member(blocks, weights)(smooth_images(16, 32, seed=5))

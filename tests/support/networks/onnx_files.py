@@ -83,7 +83,8 @@ def case(
     opset: int = 17,
     **attributes: Any,
 ) -> Any:
-    """Return a parameter of a test with a readable id; a tuple of sizes stands for noise."""
+    """Return a test parameter with a readable id; a tuple of sizes means an operand of noise in
+    that shape."""
     rng = np.random.default_rng(len(operands))
     arrays = tuple(
         rng.standard_normal(operand).astype(np.float32) if isinstance(operand, tuple) else operand

@@ -55,7 +55,7 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
 
 
 ROOT = Path(__file__).parents[3]
-"""Of the repository."""
+"""Root folder of the repository."""
 
 
 def write_images(path: Path, train: int = 240, test: int = 60, size: int = 16) -> Path:

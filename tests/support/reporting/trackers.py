@@ -1,4 +1,4 @@
-"""A tracker that keeps what it is given."""
+"""A tracker that records its calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 class Recorder:
-    """Keeps what it is given."""
+    """Records steps and metrics, and counts calls of `close`."""
 
     def __init__(self, fails_at: int | None = None) -> None:
         self.points: list[tuple[int, dict[str, float]]] = []

@@ -1,4 +1,5 @@
-"""What is drawn for training images, and what it does to them, beside torchvision."""
+"""Random parameters of augmentations and their effect on training images, compared with
+torchvision."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class ReadImages:
         return self.images[rows]
 
     def crops(self, rows: NDArray[np.int64], boxes: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Brighten images by the area of their boxes, which so can be seen."""
+        """Brighten images by the area of their boxes, so that a test can read the area."""
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         return (self[rows] * areas[:, None, None, None]).astype(np.uint8)
 
@@ -116,7 +116,7 @@ def test_batches_do_not_depend_on_the_tier(
 
 
 def test_images_in_files_are_whole_from_the_step_given(photos: dict[str, Data]) -> None:
-    """Those in files are cropped as they are read, those in memory afterwards."""
+    """Photos in files are cropped while they are read, photos in memory afterwards."""
     crops = Augmentation(min_crop_area=0.25, flip=False)
     files, memory = (
         Batches(photos[tier], 8, crops, seed=0, whole_from=3) for tier in ("files", "memory")

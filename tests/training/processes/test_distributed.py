@@ -1,4 +1,5 @@
-"""Two processes that share every batch do what one does with the whole batch, and end alike."""
+"""Two processes that share every batch compute what one process computes on the whole batch, and
+end with equal weights."""
 
 from __future__ import annotations
 
@@ -182,7 +183,7 @@ def commanded(number: int, port: int, folder: Path) -> None:
 
 
 def failing(number: int, port: int, folder: Path) -> None:
-    """Rank 0 cannot go on in the midst of a training that both are in."""
+    """Rank 0 cannot resume in the middle of a training in which both ranks take part."""
     os.environ.update(rank_environment(number, port))
     with leading() as first:
         if first:

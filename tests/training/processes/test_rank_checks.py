@@ -124,7 +124,7 @@ ON_A_SECOND_DEVICE = average_on_both_devices, train_on_a_second_device
 
 
 def on_rank(number: int, port: int, folder: Path) -> None:
-    """Write the error of each function to a file of its name; empty: there was none."""
+    """Write the error of each function to a file with its name; an empty file: no error."""
     os.environ.update(rank_environment(number, port))
     with process_group():
         for function in (*STOPPED, normalise_in_bf16, *ON_A_SECOND_DEVICE):
@@ -138,7 +138,8 @@ def on_rank(number: int, port: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the errors; starting two processes takes longer than all they do."""
+    """The folder of the errors; one start of two processes serves all tests, as it takes longer
+    than their work."""
     folder = tmp_path_factory.mktemp("ranks")
     assert run_on_two_ranks(on_rank, folder) == [0, 0]
     return folder

@@ -58,7 +58,8 @@ def test_a_convolution_is_one_of_its_slices() -> None:
 
 
 def test_a_kernel_reads_the_slices_that_it_covers() -> None:
-    """By hand: each output is the sum of two neighbouring slices, the later one ten times."""
+    """Computed by hand: each output is the sum of two neighbouring slices, the later one times
+    ten."""
     conv = nn.Conv3d(1, 1, (2, 1, 1), bias=False)
     with torch.no_grad():
         conv.weight[:] = torch.tensor([1.0, 10.0]).view(1, 1, 2, 1, 1)

@@ -1,4 +1,4 @@
-"""A home of their own for the tests of each file."""
+"""A separate home folder for the tests of each file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Threads are measured where they help, and a run keeps its number."""
+"""The number of threads is chosen by measurement where more can help, and a resumed run uses the
+same number."""
 
 from __future__ import annotations
 
