@@ -49,6 +49,8 @@ class Compute(msgspec.Struct, frozen=True):
             # cuBLAS is repeatable with a workspace of fixed size only; read when CUDA starts
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
+            # else each new tensor is filled first: a kernel more for most layers
+            torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
             torch.cuda.set_device(self.device)
 
     def of_rank(self) -> Compute:
@@ -67,8 +69,8 @@ class Compute(msgspec.Struct, frozen=True):
         return module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def put(self, tensor: Tensor) -> Tensor:
-        """Return a tensor on the device; the copy may still be under way."""
-        return tensor.to(self.device, non_blocking=True)
+        """Return a tensor on the device, see `put_on`."""
+        return put_on(torch.device(self.device), tensor)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context of a forward pass. One for each step: casts of weights are cached."""
@@ -82,6 +84,18 @@ class Compute(msgspec.Struct, frozen=True):
 
 
 CPU = Compute()
+WAITS = ("cpu", "mps")
+"""Kinds of devices to which a copy is complete when the call returns. The CPU's operations don't
+wait for a copy, and a copy to MPS reads memory of the host that may have other content by then."""
+
+
+def put_on(device: torch.device, tensor: Tensor) -> Tensor:
+    """Return a tensor on a device.
+
+    A copy to a CUDA device may still be under way. Operations there wait for it; the host doesn't,
+    because it would wait for all operations before it too.
+    """
+    return tensor.to(device, non_blocking=device.type not in WAITS)
 
 
 def scaler_state(scaler: torch.amp.GradScaler) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ def label_probability(logits: Tensor, labels: Tensor) -> float:
     its margin. The temperature (Guo et al. 2017) removes the confidence of a network, which depends
     on its training: with labels, smoothed labels or a teacher.
     """
-    logits, labels = logits.double().cpu(), labels.cpu()
+    logits, labels = logits.cpu().double(), labels.cpu()  # an MPS device has no float64
     scaled = best_scale(logits, labels) * logits
     return scaled.softmax(1).gather(1, labels[:, None]).mean().item()
 

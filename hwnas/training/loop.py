@@ -16,7 +16,6 @@ from typing import NamedTuple
 import msgspec
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hwnas.errors import HwnasError
 from hwnas.nn.network import WiredNetwork
@@ -53,6 +52,7 @@ from hwnas.training.log import EpochLog, Progress
 from hwnas.training.losses import balanced_weights, distillation, task_loss
 from hwnas.training.plan import TrainingPlan, learning_rate
 from hwnas.training.seeds import derived_seed
+from hwnas.training.tuning.average import AveragedNetwork
 from hwnas.training.tuning.best import Best
 from hwnas.training.tuning.probe import fit_classifier
 from hwnas.training.tuning.rates import parameter_groups
@@ -121,11 +121,7 @@ class _Training:
         )
         self.optimizer = _optimizer(network, plan)
         self.scaler = self.compute.scaler()
-        self.averaged = (
-            AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.ema))
-            if plan.ema
-            else None
-        )
+        self.averaged = AveragedNetwork(network, plan.ema) if plan.ema else None
         self.state = TrainingState(network, self.optimizer, self.averaged, self.scaler)
         self.best = Best(valid, plan.patience)
         self.step = 0
@@ -156,10 +152,7 @@ class _Training:
                     on_epoch(line)
         _set_drop_path(self.network, 0.0)
         if self.averaged is not None:
-            for own, mean in zip(
-                self.network.parameters(), self.averaged.module.parameters(), strict=True
-            ):
-                own.data.copy_(mean.data)
+            self.averaged.copy_to(self.network)
         self.best.load_into(self.network)
 
     def _epoch(
@@ -245,7 +238,7 @@ class _Training:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.averaged is not None:
-            self.averaged.update_parameters(self.network)
+            self.averaged.update()
         return metrics
 
     def _backward(self, part: Batch, share: float) -> Tensor:

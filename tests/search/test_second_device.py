@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,12 @@ from hwnas.training.checkpoint import load_checkpoint
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.evaluation import accuracy
 from hwnas.training.images.loader import Batch, Data
-from tests.support.machines.fake_gpu import NAME, needs_fake_gpu, record_host_reads
+from tests.support.machines.fake_gpu import (
+    NAME,
+    needs_fake_gpu,
+    record_host_reads,
+    refuse_float64,
+)
 from tests.support.machines.killed import Killed
 from tests.support.networks.eas_search import Searched
 from tests.support.tiny import MB33, MB36, tiny_costs, tiny_data, tiny_space
@@ -72,6 +79,13 @@ Strategy = ProxylessGradient | RandomSearch | Darts | Ista
 def short_power_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
     """The curvature of DARTS takes most of the time of its search."""
     monkeypatch.setattr(early_stopping, "POWER_STEPS", 2)
+
+
+@pytest.fixture(autouse=True)
+def no_float64() -> Iterator[None]:
+    """Architectures and sums may need float64, but on the host: MPS devices have none."""
+    with refuse_float64():
+        yield
 
 
 def started(name: str, compute: Compute) -> Strategy:
@@ -148,6 +162,7 @@ def test_the_losses_of_a_search_are_read_only_every_so_many_steps(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "READ_STEPS", 4)
+    monkeypatch.setattr(loop, "CHECKPOINT_INTERVAL_S", math.inf)
     strategy, lines = started(name, GPU), list[LogLine]()
     with record_host_reads() as reads:
         run(name, strategy, GPU, on_line=lines.append)

@@ -202,7 +202,9 @@ class Darts:
             with self._casts:
                 logits.append(self._run(weights, arch, batch[0]))
             loss = F.cross_entropy(full_precision(logits[-1]), batch[1])
-            return self.objective.loss(loss, training.compute.put(self._expected_ms(arch)))
+            # float32 before the move: an MPS device has no float64
+            expected_ms = training.compute.put(self._expected_ms(arch).float())
+            return self.objective.loss(loss, expected_ms)
 
         def train_loss(weights: Weights, arch: Sequence[Tensor]) -> Tensor:
             images, labels = self._last or batch

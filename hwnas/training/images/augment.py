@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hwnas.training.compute import put_on
 from hwnas.training.seeds import derived_seed, seeded
 
 CROP_TRIES = 10
@@ -144,7 +145,7 @@ def moved(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
 
 def mirrored(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
     """Mirror images that are already cropped."""
-    flips = _flips(augmentation, draws).to(images.device)
+    flips = put_on(images.device, _flips(augmentation, draws))
     return torch.where(flips.view(-1, 1, 1, 1), images.flip(3), images)
 
 
@@ -157,8 +158,9 @@ def recoloured(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tens
         return images
     images = images.float()
     device, channels = images.device, images.shape[1]
-    brightness, contrast, saturation, turn = _colour_factors(augmentation, draws).to(device)
-    luma = torch.tensor(LUMA if channels == 3 else (1.0,), device=device)
+    factors = put_on(device, _colour_factors(augmentation, draws))
+    brightness, contrast, saturation, turn = factors
+    luma = put_on(device, torch.tensor(LUMA if channels == 3 else (1.0,)))
     mean_grey = torch.einsum("nchw,c->n", images, luma) / images[0, 0].numel()
     matrix = (brightness * contrast).view(-1, 1, 1) * torch.eye(channels, device=device)
     if channels == 3:
@@ -175,11 +177,11 @@ def cut_out(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
     sizes = images.shape[2:]
     side = max(1, round(augmentation.cutout * min(sizes)))
     centres = (draws.uniform[:, CUTOUT : CUTOUT + 2] * torch.tensor(sizes)).floor().T
-    inside = [
-        _between(centre - side // 2, side, size)
+    rows, columns = (
+        put_on(images.device, _between(centre - side // 2, side, size))
         for centre, size in zip(centres, sizes, strict=True)
-    ]
-    hole = (inside[0][:, :, None] & inside[1][:, None, :])[:, None].to(images.device)
+    )
+    hole = (rows[:, :, None] & columns[:, None, :])[:, None]
     return images.masked_fill(hole, 0.0)
 
 
@@ -189,7 +191,7 @@ def mix(images: Tensor, labels: Tensor, draws: Draws, classes: int) -> tuple[Ten
     ``images`` are an even number. Returns images and probabilities of the classes, ``[N,
     classes]``. CutMix takes a box of the same place and size for the whole batch.
     """
-    partner = (torch.arange(len(images)) ^ 1).to(images.device)
+    partner = torch.arange(len(images), device=images.device) ^ 1
     targets = F.one_hot(labels, classes).float()
     share = draws.share
     if draws.cut_centre is not None:
@@ -237,8 +239,8 @@ def _shift(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
     device = images.device
     picked = images.permute(0, 2, 3, 1)[
         torch.arange(count, device=device)[:, None, None],
-        rows.to(device)[:, :, None],
-        columns.to(device)[:, None, :],
+        put_on(device, rows)[:, :, None],
+        put_on(device, columns)[:, None, :],
     ]
     return picked.permute(0, 3, 1, 2)
 
@@ -259,7 +261,7 @@ def _resample(images: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:
     affine[:, 1, 1] = scale[:, 1]
     affine[:, :, 2] = centre
     size = [len(images), *images.shape[1:]]
-    grid = F.affine_grid(affine.to(images.device), size, align_corners=False)
+    grid = F.affine_grid(put_on(images.device, affine), size, align_corners=False)
     return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
@@ -288,8 +290,8 @@ def _hue_matrix(turn: Tensor) -> Tensor:
     """Return the rotation about the grey axis by an angle, ``[N, 3, 3]`` (Rodrigues)."""
     eye, ones = torch.eye(3, device=turn.device), torch.ones(3, 3, device=turn.device)
     axis = 1 / math.sqrt(3)
-    cross = axis * torch.tensor(
-        [[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=turn.device
+    cross = axis * put_on(
+        turn.device, torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])
     )
     cos, sin = turn.cos().view(-1, 1, 1), turn.sin().view(-1, 1, 1)
     return cos * eye + sin * cross + (1 - cos) * ones / 3

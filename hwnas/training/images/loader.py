@@ -21,7 +21,7 @@ from hwnas.data.images import images_at_once
 from hwnas.data.stored import StoredImages
 from hwnas.processes import cores
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.training.compute import CPU, Compute, free_bytes
+from hwnas.training.compute import CPU, Compute, free_bytes, put_on
 from hwnas.training.distributed import local_ranks
 from hwnas.training.seeds import seeded
 
@@ -86,7 +86,7 @@ class Data(NamedTuple):
     def read(self, rows: Tensor) -> Tensor:
         """Return the images of ``rows``, uint8 ``[n, C, H, W]``, without augmentation."""
         if isinstance(self.images, Tensor):
-            return self.images[rows.to(self.images.device)]
+            return self.images[put_on(self.images.device, rows)]
         return channels_last(self.images[rows.numpy()])
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,1 +1,1 @@
-"""Fine-tuning: learning rates by depth, an initial classifier, image sizes, the best epoch."""
+"""Fine-tuning: rates by depth, an initial classifier, image sizes, the best epoch, averages."""

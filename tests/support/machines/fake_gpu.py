@@ -2,7 +2,9 @@
 
 A tensor on ``fakegpu`` holds a CPU tensor and computes with it, autograd included, so results equal
 those of the CPU bit by bit. What CUDA refuses is refused here too: operations on tensors of both
-devices, and CPU generators. What makes the host wait for a GPU is recorded (`record_host_reads`).
+devices, and CPU generators; within `refuse_float64` also what MPS refuses. What makes the host wait
+for a GPU is recorded (`record_host_reads`): reads of values, and copies to the device that are not
+marked ``non_blocking``.
 
 PyTorch's interface for devices written in Python is experimental; tests with `needs_fake_gpu` are
 skipped where it is missing. There are no streams and no storage: tensors are saved through
@@ -42,7 +44,10 @@ FACTORIES = (
 )
 """Operations that make a tensor from nothing; others of this kind fill an empty tensor."""
 
+BLOCKING_COPY = "blocking copy to the device"
+
 _recordings: list[list[str]] = []
+_refused: list[torch.dtype] = []
 
 
 class FakeGpuTensor(torch.Tensor):
@@ -52,6 +57,8 @@ class FakeGpuTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, on_cpu: Tensor) -> FakeGpuTensor:
+        if on_cpu.dtype in _refused:
+            raise TypeError(f"{NAME} has no {on_cpu.dtype}")
         tensor = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls,
             on_cpu.shape,
@@ -114,6 +121,16 @@ def record_host_reads() -> Iterator[list[str]]:
         _recordings.remove(reads)
 
 
+@contextmanager
+def refuse_float64() -> Iterator[None]:
+    """Let the device have no float64 in the body, as MPS."""
+    _refused.append(torch.float64)
+    try:
+        yield
+    finally:
+        _refused.remove(torch.float64)
+
+
 def _check_devices(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     checked = (args[0], *args[2:]) if name in INDEXING else args
     for value in _leaves((*checked, *kwargs.values())):
@@ -135,8 +152,26 @@ def _record_reads(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
         or (name == "copy_" and not isinstance(args[0], FakeGpuTensor))
         or (name in INDEXING and _counts_a_mask(*args[1:3]))
     ):
-        for reads in _recordings:
-            reads.append(name)
+        _record(name)
+    elif name == "copy_" and not isinstance(args[1], FakeGpuTensor):
+        _record_copy(*args[2:], **kwargs)
+    elif name in INDEXING and any(_is_on_host(index) for index in args[1]):
+        _record(BLOCKING_COPY)
+
+
+def _record(name: str) -> None:
+    for reads in _recordings:
+        reads.append(name)
+
+
+def _record_copy(non_blocking: bool = False) -> None:
+    """Record a copy to the device for which the host waits until the device has done all else."""
+    if not non_blocking:
+        _record(BLOCKING_COPY)
+
+
+def _is_on_host(index: Tensor | None) -> bool:
+    return index is not None and not isinstance(index, FakeGpuTensor)
 
 
 def _counts_a_mask(indices: Sequence[Tensor | None], values: Tensor | None = None) -> bool:
@@ -191,6 +226,8 @@ def _factory(name: str) -> Callable[..., Tensor]:
 
 def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
     """Copy to or from the device, as `torch.tensor` does without `__torch_dispatch__`."""
+    if isinstance(target, FakeGpuTensor) and not isinstance(source, FakeGpuTensor):
+        _record_copy(non_blocking)
     _unwrap(target).copy_(_unwrap(source))
     return target
 

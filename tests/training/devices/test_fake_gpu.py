@@ -10,7 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.support.machines.fake_gpu import NAME, needs_fake_gpu, record_host_reads
+from tests.support.machines.fake_gpu import (
+    BLOCKING_COPY,
+    NAME,
+    needs_fake_gpu,
+    record_host_reads,
+    refuse_float64,
+)
 
 pytestmark = needs_fake_gpu
 
@@ -36,8 +42,8 @@ def small_network() -> nn.Module:
 
 def train_steps(network: nn.Module, optimizer: torch.optim.Optimizer, device: str) -> None:
     torch.manual_seed(1)
-    images = torch.randn(6, 3, 5, 5).to(device)
-    labels = (torch.arange(6) % 3).to(device)
+    images = torch.randn(6, 3, 5, 5).to(device, non_blocking=True)
+    labels = (torch.arange(6) % 3).to(device, non_blocking=True)
     for _ in range(3):
         optimizer.zero_grad()
         F.cross_entropy(network(images), labels, label_smoothing=0.1).backward()
@@ -111,6 +117,32 @@ def test_operations_that_wait_for_the_device_are_recorded() -> None:
         x[x > 1]
         torch.empty(3).copy_(x)
     assert reads == ["_local_scalar_dense", "_to_copy", "index", "copy_"]
+
+
+def test_copies_to_the_device_for_which_the_host_waits_are_recorded() -> None:
+    x, host = torch.arange(3.0, device=NAME), torch.ones(3)
+    with record_host_reads() as reads:
+        host.to(NAME)
+        torch.tensor([1.0, 2.0], device=NAME)
+        x.copy_(host)
+        x[torch.tensor([2, 0])]
+    assert reads == [BLOCKING_COPY] * 4
+    with record_host_reads() as reads:
+        host.to(NAME, non_blocking=True)
+        x.copy_(host, non_blocking=True)
+        x[torch.arange(2, device=NAME)]
+    assert reads == []
+
+
+def test_float64_is_refused_on_demand() -> None:
+    x = torch.ones(2, device=NAME)
+    assert x.double().dtype == torch.float64
+    with refuse_float64():
+        with pytest.raises(TypeError, match=r"fakegpu has no torch\.float64"):
+            x.double()
+        with pytest.raises(TypeError, match=r"fakegpu has no torch\.float64"):
+            torch.ones(2, dtype=torch.float64).to(NAME)
+        assert (x + 1).tolist() == [2, 2]
 
 
 def test_a_training_step_is_not_recorded() -> None:
