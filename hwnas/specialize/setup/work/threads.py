@@ -36,8 +36,9 @@ def supernet_threads(setting: Setting, compute: Compute) -> int:
     thread, so that their results do not depend on a measurement: another number of threads changes
     the rounding.
     """
-    if compute.kind == "cpu" and isinstance(in_float(setting.space), ElasticSpace):
-        return training_threads(setting.dataset.input_shape[1], 1)  # one whole network is tuned
+    if isinstance(in_float(setting.space), ElasticSpace):
+        # one whole network is tuned; beside a GPU, its cuts are still solved and judged on the CPU
+        return training_threads(setting.dataset.input_shape[1], 1)
     most, own_loop = physical_cores(), load_strategy(setting.spec.strategy).traits.own_loop
     small = setting.dataset.input_shape[1] < PHOTO_SIZE
     if small or own_loop or most == 1 or compute.kind != "cpu" or ranks() > 1:

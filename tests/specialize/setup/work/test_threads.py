@@ -19,7 +19,7 @@ from hwnas.specialize.setup.device import settle_compute
 from hwnas.specialize.setup.work.pace import Setting
 from hwnas.specialize.setup.work.threads import fewest_threads, supernet_threads
 from hwnas.specialize.spec import RunSpec
-from hwnas.training.compute import CPU
+from hwnas.training.compute import CPU, Compute
 
 
 def test_the_fewest_threads_near_the_best_time_are_taken() -> None:
@@ -49,9 +49,10 @@ def test_a_run_keeps_the_threads_that_were_measured(tmp_path: Path) -> None:
     assert settle_compute(RunSpec(threads=3), None, lambda _: 2).threads == 3
 
 
+@pytest.mark.parametrize("compute", [CPU, Compute("cuda:0")], ids=["CPU", "GPU"])
 @pytest.mark.parametrize(("size", "threads"), [(160, 4), (64, 1)])
-def test_a_trained_network_is_tuned_on_all_cores_if_its_images_are_photos(
-    size: int, threads: int, monkeypatch: pytest.MonkeyPatch
+def test_a_trained_network_is_tuned_or_cut_on_all_cores_if_its_images_are_photos(
+    size: int, threads: int, compute: Compute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "physical_cores", lambda: 4)
     blocks = (
@@ -62,5 +63,5 @@ def test_a_trained_network_is_tuned_on_all_cores_if_its_images_are_photos(
     original = Architecture(Genotype("", ()), blocks, (3, size, size), 5)
     images: Any = SimpleNamespace(input_shape=original.input_shape)
     costs: Any = None
-    setting = Setting(RunSpec(), images, elastic_space("cut", original), costs, 1.0, CPU)
-    assert supernet_threads(setting, CPU) == threads
+    setting = Setting(RunSpec(), images, elastic_space("cut", original), costs, 1.0, compute)
+    assert supernet_threads(setting, compute) == threads
