@@ -91,7 +91,9 @@ class _Search:
         self.on_speed = on_speed
         self.strategy, self.plan, self.seed = strategy, plan, seed
         self.compute = train.compute
-        self.batches = Batches(train, plan.batch_size, plan.augmentation, seed)
+        self.batches = Batches(
+            train, plan.batch_size, plan.augmentation, seed, epoch_images=plan.epoch_images
+        )
         valid_seed = derived_seed(seed, "validation")
         self.valid_batches = Batches(valid, plan.arch_images, NO_AUGMENTATION, valid_seed)
         self.step = 0

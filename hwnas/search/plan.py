@@ -26,6 +26,8 @@ class SearchPlan(msgspec.Struct, frozen=True):
     """Epochs that train weights only, on paths that are still nearly uniform."""
     search_epochs: int = 4
     batch_size: int = 64
+    epoch_images: int = 0
+    """Images of an epoch, where it is shorter than a pass over all of them; 0: all."""
     warmup_learning_rate: float = 0.1
     """Learning rate of the warm-up: it rises over the first tenth, then falls along a cosine to
     zero."""
@@ -57,6 +59,10 @@ class SearchPlan(msgspec.Struct, frozen=True):
         """Validation images of an architecture step."""
         return self.arch_batch_size or self.batch_size
 
+    def images_shown(self, images: int) -> int:
+        """Return the images of an epoch, where there are so many training images."""
+        return self.epoch_images or images
+
     def epochs(self, rounds: int) -> int:
         """Return the epochs of warm-up and search up to the end of a round."""
         return self.warmup_epochs + self.search_epochs + (rounds - 1) * self.round_epochs
@@ -69,7 +75,7 @@ class SearchPlan(msgspec.Struct, frozen=True):
         """
         if not self.trains_supernet:
             return 0
-        judged = JUDGING_SHARE * self.epochs(1) * images / JUDGING_IMAGES
+        judged = JUDGING_SHARE * self.epochs(1) * self.images_shown(images) / JUDGING_IMAGES
         return max(MIN_QUERIES, min(MAX_QUERIES, round(judged)))
 
     @property

@@ -111,7 +111,9 @@ class _Training:
             plan = msgspec.structs.replace(plan, small_share=0.0)  # would be enlarged again
         self.network, self.plan, self.seed, self.teacher = network, plan, seed, teacher
         self.compute = data.compute
-        self.batches = Batches(data, plan.batch_size, plan.augmentation, seed)
+        self.batches = Batches(
+            data, plan.batch_size, plan.augmentation, seed, epoch_images=plan.epoch_images
+        )
         self.steps = plan.epochs * self.batches.steps
         self.batches.whole_from = math.ceil((1 - plan.whole_share) * self.steps)
         self.class_weights = (

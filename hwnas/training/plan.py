@@ -18,6 +18,8 @@ class TrainingPlan(msgspec.Struct, frozen=True):
 
     epochs: int = 15
     batch_size: int = 64
+    epoch_images: int = 0
+    """Images of an epoch, where it is shorter than a pass over all of them; 0: all."""
     peak_learning_rate: float = 0.1
     warmup_epochs: float = 3.0
     """Epochs in which the learning rate rises; then it falls along a cosine to zero."""
@@ -68,6 +70,10 @@ class TrainingPlan(msgspec.Struct, frozen=True):
     class_weights: Literal["none", "balanced"] = "none"
     """``balanced``: the losses of a class's images are weighted with the inverse of its number of
     images."""
+
+    def images_shown(self, images: int) -> int:
+        """Return the images of an epoch, where there are so many training images."""
+        return self.epoch_images or images
 
 
 WARMUP_SHARE = 0.2

@@ -68,6 +68,7 @@ def child_plan(plan: SearchPlan, epochs: int) -> TrainingPlan:
     return TrainingPlan(
         epochs=epochs,
         batch_size=plan.batch_size,
+        epoch_images=plan.epoch_images,
         peak_learning_rate=0.02,
         warmup_epochs=0.0,
         weight_decay=1e-4,

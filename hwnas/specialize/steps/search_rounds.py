@@ -166,7 +166,7 @@ def _search(run: RunContext, strategy: Strategy, number: int, train: Data, valid
     files.log.parent.mkdir(parents=True, exist_ok=True)
     total_steps = strategy.traits.total_steps
     total = (
-        plan.epochs(number) * max(1, len(train.labels) // plan.batch_size)
+        plan.epochs(number) * max(1, plan.images_shown(len(train.labels)) // plan.batch_size)
         if total_steps is None
         else total_steps(plan, number)
     )

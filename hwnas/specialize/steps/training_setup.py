@@ -27,8 +27,8 @@ from hwnas.specialize.setup.batch_size import (
 )
 from hwnas.specialize.setup.effort import EFFORTS, plans
 from hwnas.specialize.setup.start.network import Start, start_from
-from hwnas.specialize.setup.work.cut import longer
-from hwnas.specialize.setup.work.minutes import MEASURING, training_epochs
+from hwnas.specialize.setup.work.cut import epochs_text, longer
+from hwnas.specialize.setup.work.minutes import MEASURING, Epochs, training_passes
 from hwnas.specialize.setup.work.pace import training_pace
 from hwnas.specialize.setup.work.recipes import scaled_training
 from hwnas.specialize.setup.work.tuning import tuning_plan
@@ -89,10 +89,10 @@ class Trainee(NamedTuple):
     def images(self) -> int:
         return len(self.dataset.train.labels)
 
-    def with_epochs(self, plan: TrainingPlan, epochs: int) -> TrainingPlan:
-        """Return the plan for another number of epochs."""
+    def with_epochs(self, plan: TrainingPlan, epochs: Epochs) -> TrainingPlan:
+        """Return the plan for other epochs."""
         if self.start is None:
-            return one_cycle_plan(plan, epochs)
+            return one_cycle_plan(replace(plan, epoch_images=epochs.images), epochs.number)
         return longer(plan, epochs, self.images)
 
 
@@ -174,7 +174,7 @@ def training_plan(
     augmentation = default_augmentation(trainee.dataset.input_shape, trainee.images, spec.flip)
     plan = _default_plan(trainee, augmentation)
     if spec.epochs is not None:
-        plan = trainee.with_epochs(plan, spec.epochs)
+        plan = trainee.with_epochs(plan, Epochs(spec.epochs))
     image = step_image_bytes(trainee.architecture, spec.compute)
     batch_size = spec.batch_size or resolve_batch_size(
         folder / "batch_size.json",
@@ -222,12 +222,11 @@ def timed_plan(
     limit_s = MEASURING * time_s
     image_ms = training_pace(trainee.architecture, data, plan, limit_s, time.perf_counter)
     left_s = time_s - (time.perf_counter() - start_s)
-    epochs = training_epochs(left_s, image_ms, trainee.images)
-    log(
-        f"{spec.minutes:g} min: {1e3 / image_ms:.3g} images/s measured; {epochs} "
-        f"epoch{'s' * (epochs > 1)}"
-    )
-    timed = trainee.with_epochs(plan, epochs)
+    images, valid_images = trainee.images, len(trainee.dataset.valid.labels)
+    passes = training_passes(plan, left_s, image_ms, images, valid_images)
+    passes = min(passes, EFFORTS["standard"].max_epochs)
+    timed = trainee.with_epochs(plan, Epochs.of(passes, images, plan.batch_size))
+    log(f"{spec.minutes:g} min: {1e3 / image_ms:.3g} images/s measured; {epochs_text(timed)}")
     write_json(file, timed)
     return timed
 

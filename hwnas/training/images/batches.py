@@ -47,7 +47,8 @@ class _Part(NamedTuple):
 class Batches:
     """The augmented batches of a training: this rank's equal part of each.
 
-    An epoch is one shuffled pass; an incomplete last batch is dropped.
+    Passes over the images are shuffled, and an incomplete last batch of each is dropped. An epoch
+    is a pass, or a part of it: the batches are the same.
     """
 
     def __init__(
@@ -57,26 +58,26 @@ class Batches:
         augmentation: Augmentation,
         seed: int,
         whole_from: int | None = None,
+        epoch_images: int = 0,
     ) -> None:
-        """Images are neither cropped nor shifted in step ``whole_from`` and later ones. Raises
-        `UsageError` where a batch can't be split into equal parts for the ranks, or a part
-        into the pairs of images that are mixed."""
+        """Images are neither cropped nor shifted in step ``whole_from`` and later ones. An epoch
+        has ``epoch_images``, 0: all. Raises `UsageError` where a batch can't be split into equal
+        parts for the ranks, or a part into the pairs of images that are mixed."""
         self.data, self.augmentation, self.seed = data, augmentation, seed
         images = len(data.labels)
         unit = 2 * ranks() if augmentation.mixes else ranks()
         self.batch_size = batch_size if batch_size <= images else images - images % unit
         self.shard = shard(self.batch_size)
         self.whole_from = whole_from
+        self.pass_steps = max(1, images // self.batch_size)
+        """Batches of a pass over all images."""
+        self.steps = min(self.pass_steps, max(1, (epoch_images or images) // self.batch_size))
+        """Batches of an epoch."""
         if augmentation.mixes:
             _check_pairs(self.batch_size)
         self.waited_s = 0.0
         """Time in seconds that the training waited for images."""
         self._order = (-1, torch.empty(0))
-
-    @property
-    def steps(self) -> int:
-        """Batches of an epoch."""
-        return max(1, len(self.data.labels) // self.batch_size)
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step, counted from the first epoch's first."""
@@ -118,16 +119,16 @@ class Batches:
                 yield self._made(torch.cat(read), waiting.popleft())
 
     def _part(self, step: int) -> _Part:
-        epoch, number = divmod(step, self.steps)
-        if self._order[0] != epoch:
-            generator = seeded(self.seed, "order", epoch)
+        turn, number = divmod(step, self.pass_steps)
+        if self._order[0] != turn:
+            generator = seeded(self.seed, "order", turn)
             order = torch.randperm(len(self.data.labels), generator=generator)
-            self._order = (epoch, order)
+            self._order = (turn, order)
         rows = self._order[1][number * self.batch_size : (number + 1) * self.batch_size]
         augmentation = self.augmentation
         if self.whole_from is not None and step >= self.whole_from:
             augmentation = replace(augmentation, min_crop_area=0.0, shift=0.0)
-        draws = draw(augmentation, self.batch_size, self.seed, epoch, number)
+        draws = draw(augmentation, self.batch_size, self.seed, turn, number)
         return _Part(rows[self.shard], draws.part(self.shard), augmentation)
 
     def _jobs(self, images: StoredImages, part: _Part) -> list[Callable[[], Tensor]]:

@@ -115,6 +115,15 @@ def test_batches_do_not_depend_on_the_tier(
     assert_same(first(photos[tier], augmentation, 7), expected)
 
 
+def test_shorter_epochs_have_the_same_batches() -> None:
+    whole, parts = (
+        Batches(tiny(), 8, SHIFT, seed=1, epoch_images=images) for images in (0, 2 * 8 + 3)
+    )
+    assert (whole.steps, parts.steps) == (5, 2)
+    for step in range(12):  # of three passes, the last two begin in the middle of an epoch
+        assert_same([parts.batch(step)], [whole.batch(step)])
+
+
 def test_images_in_files_are_whole_from_the_step_given(photos: dict[str, Data]) -> None:
     """Photos in files are cropped while they are read, photos in memory afterwards."""
     crops = Augmentation(min_crop_area=0.25, flip=False)

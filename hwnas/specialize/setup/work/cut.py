@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from msgspec.structs import replace
 
 from hwnas.console import Console
@@ -17,18 +19,18 @@ from hwnas.specialize.setup.batch_size import (
 )
 from hwnas.specialize.setup.effort import EFFORTS, Effort, WorkPlan
 from hwnas.specialize.setup.start.network import Start
-from hwnas.specialize.setup.work.minutes import REST
+from hwnas.specialize.setup.work.minutes import FORWARD_SHARE, REST, Epochs, training_s
 from hwnas.specialize.setup.work.recipes import scaled_training
 from hwnas.specialize.setup.work.tuning import EMA_STEPS, MAX_EPOCHS, MIN_EPOCHS, tuning_plan
 from hwnas.specialize.spec import RunSpec
 from hwnas.training.compute import Compute
 from hwnas.training.plan import TrainingPlan, ema_decay, one_cycle_plan
 
-FORWARD_SHARE = 1 / 3
-"""Time of a forward pass, as a share of the time of a training step."""
 SEARCH_FORWARDS = 10_000
 """Duration of a search in forward passes of one image by the whole network: statistics, increments
 and the members of its shortlist. Counted, not timed."""
+SMALLEST_PART = 1e-3
+"""Share of a pass over the images up to which a plan fits its time."""
 MEMBER_SHARE = 0.5
 """Epochs of a member's training, as a share of the epochs of the tuning."""
 MAX_TRAINED = 2
@@ -72,7 +74,7 @@ def cut_plan(
     if dataset.answers_of:  # the network itself is the teacher, and the only one
         tuning = replace(tuning, epochs=0)
         members = replace(members, probe=False, teacher_share=1.0, class_weights="none")
-        members = longer(members, tuned, len(labels))
+        members = longer(members, Epochs(tuned), len(labels))
     search = SearchPlan(batch_size=size, augmentation=augmentation, tuning=tuning)
     effort = replace(effort, trained=trained, screened=SCREENED * trained + 1)
     return WorkPlan(effort, search, members)
@@ -83,12 +85,13 @@ def member_plan(tuning: TrainingPlan, images: int) -> TrainingPlan:
 
     Its classifier is fitted again, because a cut changes the features.
     """
-    return longer(tuning, max(1, round(MEMBER_SHARE * tuning.epochs)), images)
+    return longer(tuning, Epochs(max(1, round(MEMBER_SHARE * tuning.epochs))), images)
 
 
-def longer(plan: TrainingPlan, epochs: int, images: int) -> TrainingPlan:
-    """Return a fine-tuning's plan for another number of epochs."""
-    steps = epochs * (images // plan.batch_size)
+def longer(plan: TrainingPlan, planned: Epochs, images: int) -> TrainingPlan:
+    """Return a fine-tuning's plan for other epochs."""
+    epochs, plan = planned.number, replace(plan, epoch_images=planned.images)
+    steps = epochs * (plan.images_shown(images) // plan.batch_size)
     return replace(
         one_cycle_plan(plan, epochs),
         ema=ema_decay(steps) if steps > EMA_STEPS else 0.0,
@@ -96,36 +99,64 @@ def longer(plan: TrainingPlan, epochs: int, images: int) -> TrainingPlan:
     )
 
 
-def timed_cut_plan(
-    plan: WorkPlan,
-    image_ms: float,
-    use: float,
-    images: int,
-    time_s: float,
-    at_once: int,
-    siblings: int = 0,
-    budgets: int = 1,
-) -> WorkPlan:
-    """Return the plan with as many epochs as fit into ``time_s``, on average over ``budgets`` that
-    share the tuned network.
+class CutWork(NamedTuple):
+    """What the time of a cut depends on beside its plan."""
 
-    A step of the whole network takes ``image_ms`` per image; a step of a member takes the share
-    ``use`` of that, beside the teacher's forward pass. ``siblings`` have as many epochs as the
-    whole network and about the latency of a member, and no teacher.
-    """
-    tuning = plan.search.tuning
-    left_s = (1 - REST) * time_s - SEARCH_FORWARDS * FORWARD_SHARE * image_ms / 1e3
-    members = trainings(plan.effort) / at_once * (use + FORWARD_SHARE)
-    epoch_s = images * image_ms / 1e3
-    if tuning.epochs == 0:
-        epochs = max(1, min(MAX_EPOCHS, round(left_s / (members * epoch_s))))
-        return replace(plan, training=longer(plan.training, epochs, images))
-    networks = 1 / budgets + MEMBER_SHARE * members + siblings / at_once * use
-    epochs = left_s / (networks * epoch_s)
-    tuning = longer(tuning, max(1, min(MAX_EPOCHS, round(epochs))), images)
-    search = replace(plan.search, tuning=tuning)
-    members = replace(member_plan(tuning, images), probe=plan.training.probe)
-    return replace(plan, search=search, training=members)
+    image_ms: float
+    """A step of the whole network for an image."""
+    use: float
+    """A member's share of that, beside the teacher's forward pass."""
+    images: int
+    valid_images: int
+    at_once: int
+    """Networks that are trained at once."""
+    siblings: int = 0
+    """Networks with as many epochs as the whole one and about the latency of a member, but no
+    teacher."""
+    budgets: int = 1
+    """Those that share the tuned network."""
+
+    def seconds(self, plan: WorkPlan) -> float:
+        """Return the time of the tuning, the search and the members' trainings, on the average of
+        the budgets."""
+        tuning, members, image_ms = plan.search.tuning, plan.training, self.image_ms
+        sizes = self.images, self.valid_images
+        tuned_s = training_s(tuning, image_ms, *sizes) if tuning.epochs else 0.0
+        taught = FORWARD_SHARE * members.epochs * members.images_shown(self.images)
+        member_s = training_s(members, self.use * image_ms, *sizes) + taught * image_ms / 1e3
+        search_s = SEARCH_FORWARDS * FORWARD_SHARE * image_ms / 1e3
+        beside_s = trainings(plan.effort) * member_s + self.siblings * self.use * tuned_s
+        return tuned_s / self.budgets + search_s + beside_s / self.at_once
+
+
+def timed_cut_plan(plan: WorkPlan, work: CutWork, time_s: float) -> WorkPlan:
+    """Return the plan with as many epochs as take ``time_s`` (`CutWork.seconds`); in little time
+    with a single member."""
+
+    def planned(passes: float) -> WorkPlan:
+        tuning, members = plan.search.tuning, MEMBER_SHARE * passes
+        if tuning.epochs == 0:
+            return replace(plan, training=_shown(plan.training, passes, work.images))
+        tuning = _shown(tuning, passes, work.images)
+        trained = replace(_shown(tuning, members, work.images), probe=plan.training.probe)
+        return replace(plan, search=replace(plan.search, tuning=tuning), training=trained)
+
+    left_s = (1 - REST) * time_s
+    if plan.effort.trained > 1 and work.seconds(planned(0.0)) > left_s:
+        plan = replace(plan, effort=replace(plan.effort, trained=1))
+    shortest, longest = 0.0, float(MAX_EPOCHS)
+    while longest - shortest > SMALLEST_PART:
+        passes = (shortest + longest) / 2
+        if work.seconds(planned(passes)) > left_s:
+            longest = passes
+        else:
+            shortest = passes
+    return planned(longest if longest == MAX_EPOCHS else shortest)
+
+
+def _shown(plan: TrainingPlan, passes: float, images: int) -> TrainingPlan:
+    """Return a fine-tuning's plan that shows the images about ``passes`` times."""
+    return longer(plan, Epochs.of(passes, images, plan.batch_size), images)
 
 
 def trainings(effort: Effort) -> int:
@@ -138,6 +169,17 @@ def cut_line(plan: WorkPlan, image_ms: float) -> str:
     """Return one line with the speed of the steps and the plan."""
     count = trainings(plan.effort)
     return (
-        f"{1e3 / image_ms:.3g} images/s measured; {plan.search.tuning.epochs} epochs of tuning, "
-        f"then {count} networks trained for {plan.training.epochs} epochs"
+        f"{1e3 / image_ms:.3g} images/s measured; {epochs_text(plan.search.tuning)} of tuning, "
+        f"then {count} networks trained for {epochs_text(plan.training)}"
     )
+
+
+def epochs_text(plan: TrainingPlan) -> str:
+    """Return the epochs in words."""
+    count = plan.epochs
+    return f"{count} epoch{'s' * (count != 1)}{of_images(plan.epoch_images)}"
+
+
+def of_images(count: int) -> str:
+    """Return how many images epochs have that are shorter than a pass over all."""
+    return f" ({count:,} images each)" if count else ""

@@ -8,8 +8,14 @@ from hwnas.search.registry import NO_VALUES, Values, judges, load_strategy
 from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.specialize.setup.effort import WorkPlan
-from hwnas.specialize.setup.work.cut import FORWARD_SHARE, SEARCH_FORWARDS, cut_line, trainings
-from hwnas.specialize.setup.work.minutes import REST, search_epoch_s, turns_of
+from hwnas.specialize.setup.work.cut import CutWork, cut_line, epochs_text, of_images
+from hwnas.specialize.setup.work.minutes import (
+    REST,
+    judging_s,
+    supernet_s,
+    training_s,
+    turns_of,
+)
 from hwnas.specialize.setup.work.pace import Clock, Pace, Setting, measure_pace, training_pace
 from hwnas.training.images.loader import as_data
 
@@ -19,19 +25,22 @@ MEASURED_S = 0.6
 
 def estimate_line(setting: Setting, plan: WorkPlan, at_once: int, clock: Clock) -> str:
     """Measure a few steps, and return one line with the estimated duration and the plan."""
-    images = len(setting.dataset.train.labels)
+    images, valid_images = (
+        len(part.labels) for part in (setting.dataset.train, setting.dataset.valid)
+    )
     if isinstance(space := in_float(setting.space), ElasticSpace):
         setting.compute.start()
         data = as_data(setting.dataset.train, setting.dataset, setting.compute)
         image_ms = training_pace(space.original, data, plan.search.tuning, MEASURED_S / 3, clock)
         use = setting.budget_ms / setting.costs.largest_ms
-        work_s, what = cut_s(plan, image_ms, use, images, at_once), cut_line(plan, image_ms)
+        work = CutWork(image_ms, use, images, valid_images, at_once)
+        work_s, what = work.seconds(plan), cut_line(plan, image_ms)
     else:
         pace = measure_pace(setting, plan, MEASURED_S, clock)
         strategy, options = setting.spec.strategy, setting.spec.strategy_options
-        judging = min(JUDGING_IMAGES, len(setting.dataset.valid.labels))
+        judging = min(JUDGING_IMAGES, valid_images)
         work_s = search_s(strategy, plan, pace, images, at_once, options, judging)
-        work_s += training_s(plan, pace, images, at_once)
+        work_s += trainings_s(plan, pace, images, at_once, valid_images)
         what = plan_line(plan, pace, judged_networks(strategy, plan, images, options))
     return f"about {seconds(work_s / (1 - REST))} from here, as fast as the first steps: {what}"
 
@@ -52,25 +61,17 @@ def search_s(
         return 0.0
     if load_strategy(strategy).traits.own_loop:
         epochs = max(1, search.warmup_epochs) + search.children * search.child_epochs / at_once
-        return epochs * images * pace.training_ms / 1e3
-    warmup_s = search.warmup_epochs * images * pace.weight_ms / 1e3
-    steps_s = warmup_s + search.search_epochs * search_epoch_s(search, pace, images)
-    judged = judged_networks(strategy, plan, images, options) * judging_images
-    return steps_s + judged * FORWARD_SHARE * pace.weight_ms / 1e3
+        return epochs * search.images_shown(images) * pace.training_ms / 1e3
+    judged = judging_images if judges(strategy, options) else 0
+    return supernet_s(search, pace, images) + judging_s(search, pace, images, judged)
 
 
-def training_s(plan: WorkPlan, pace: Pace, images: int, at_once: int) -> float:
+def trainings_s(
+    plan: WorkPlan, pace: Pace, images: int, at_once: int, valid_images: int = 0
+) -> float:
     """Return the time of the trainings after the search."""
-    turns = turns_of(plan.effort, at_once)
-    return turns * plan.training.epochs * images * pace.training_ms / 1e3
-
-
-def cut_s(plan: WorkPlan, image_ms: float, use: float, images: int, at_once: int) -> float:
-    """Return the time of the tuning, the search and the members' trainings, see
-    `hwnas.specialize.setup.work.cut.timed_cut_plan`."""
-    members = trainings(plan.effort) / at_once * (use + FORWARD_SHARE)
-    epochs = plan.search.tuning.epochs + members * plan.training.epochs
-    return (epochs * images + SEARCH_FORWARDS * FORWARD_SHARE) * image_ms / 1e3
+    each_s = training_s(plan.training, pace.training_ms, images, valid_images)
+    return turns_of(plan.effort, at_once) * each_s
 
 
 def judged_networks(strategy: str, plan: WorkPlan, images: int, options: Values = NO_VALUES) -> int:
@@ -92,6 +93,7 @@ def plan_line(plan: WorkPlan, pace: Pace, judged: int = 0) -> str:
     text = ", ".join(f"{1e3 / ms:.3g} ({name})" for name, ms in speeds.items() if ms)
     search, networks = plan.search, plan.effort.trained + plan.effort.baselines
     searched = f"{search.warmup_epochs} + {search.search_epochs} epochs of search"
+    searched += of_images(search.epoch_images)
     if not search.trains_supernet:
         searched = "no search"
     elif pace.weight_ms == 0:
@@ -100,5 +102,5 @@ def plan_line(plan: WorkPlan, pace: Pace, judged: int = 0) -> str:
         searched += f", {judged} networks judged on the supernet"
     return (
         f"{text} images/s measured; {searched}, then {networks} "
-        f"network{'s' * (networks > 1)} trained for {plan.training.epochs} epochs"
+        f"network{'s' * (networks > 1)} trained for {epochs_text(plan.training)}"
     )

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from hwnas.search.plan import SearchPlan
 from hwnas.specialize.setup.effort import WorkPlan
-from hwnas.specialize.setup.work.minutes import MIN_TRAINING_STEPS, with_epochs
+from hwnas.specialize.setup.work.minutes import MIN_TRAINING_STEPS, Epochs, with_epochs
 from hwnas.specialize.setup.work.pace import Pace
 
 
@@ -22,7 +22,7 @@ def is_too_short(plan: WorkPlan, images: int) -> bool:
     search, effort = plan.search, plan.effort
     if effort.is_papers or not search.trains_supernet:
         return False
-    steps = max(1, images // search.batch_size)
+    steps = max(1, search.images_shown(images) // search.batch_size)
     return (
         search.epochs(1) * steps < effort.min_warmup_steps + effort.min_search_steps
         or search.search_epochs * steps < effort.min_search_steps
@@ -30,7 +30,7 @@ def is_too_short(plan: WorkPlan, images: int) -> bool:
 
 
 def without_search(plan: SearchPlan) -> SearchPlan:
-    return replace(plan, warmup_epochs=0, search_epochs=0, first_arch_epoch=0)
+    return replace(plan, warmup_epochs=0, search_epochs=0, first_arch_epoch=0, epoch_images=0)
 
 
 def trained_longer(plan: WorkPlan, images: int) -> WorkPlan:
@@ -51,7 +51,7 @@ def trained_longer(plan: WorkPlan, images: int) -> WorkPlan:
     return WorkPlan(
         replace(effort, trained=networks - baselines, baselines=baselines),
         without_search(plan.search),
-        with_epochs(training, each, effort),
+        with_epochs(training, Epochs(each), effort),
     )
 
 
@@ -65,7 +65,8 @@ def needed_s(plan: WorkPlan, pace: Pace) -> float:
 
 def too_short_line(plan: WorkPlan, images: int, pace: Pace) -> str:
     """Return one line on why there is no search, and how long one would take."""
-    effort, steps = plan.effort, max(1, images // plan.search.batch_size)
+    effort = plan.effort
+    steps = max(1, plan.search.images_shown(images) // plan.search.batch_size)
     minutes = math.ceil(needed_s(plan, pace) / 60)
     return (
         f"no search: {plan.search.warmup_epochs * steps} + {plan.search.search_epochs * steps} "

@@ -10,21 +10,28 @@ from msgspec.structs import replace
 from hwnas.console import Console
 from hwnas.files import read_json, write_json
 from hwnas.processes import cores
+from hwnas.search.plan import JUDGING_IMAGES
 from hwnas.search.registry import judges, load_strategy
 from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.specialize.setup.device import child_gpus
 from hwnas.specialize.setup.effort import WorkPlan
 from hwnas.specialize.setup.plan import work_plan
-from hwnas.specialize.setup.work.cut import cut_line, timed_cut_plan
-from hwnas.specialize.setup.work.estimate import estimate_line, judged_networks, plan_line
+from hwnas.specialize.setup.work.cut import CutWork, cut_line, timed_cut_plan
+from hwnas.specialize.setup.work.estimate import (
+    estimate_line,
+    judged_networks,
+    plan_line,
+    search_s,
+    trainings_s,
+)
 from hwnas.specialize.setup.work.minimum import (
     is_too_short,
     too_short_line,
     trained_longer,
     without_search,
 )
-from hwnas.specialize.setup.work.minutes import MEASURING, timed_plan
+from hwnas.specialize.setup.work.minutes import MEASURING, REST, misfit, timed_plan
 from hwnas.specialize.setup.work.pace import Clock, Setting, measure_pace, training_pace
 from hwnas.training.compute import Compute
 from hwnas.training.distributed import ranks
@@ -91,13 +98,17 @@ def _timed(
     pace = measure_pace(setting, plan, MEASURING * time_s, clock)
     left_s = max(MIN_LEFT * time_s, time_s - (clock() - start_s))
     strategy, options = setting.spec.strategy, setting.spec.strategy_options
-    timed = timed_plan(plan, pace, images, left_s, at_once, judges(strategy, options))
+    valid_images = len(setting.dataset.valid.labels)
+    judging_images = min(JUDGING_IMAGES, valid_images) if judges(strategy, options) else 0
+    timed = timed_plan(plan, pace, images, left_s, at_once, judging_images, valid_images)
     if _is_too_short(setting, timed):
         console.say(too_short_line(timed, images, pace))
         unsearched = replace(plan, search=without_search(plan.search))
-        timed = timed_plan(unsearched, pace, images, left_s, at_once)
+        timed = timed_plan(unsearched, pace, images, left_s, at_once, valid_images=valid_images)
     judged = judged_networks(strategy, timed, images, options)
-    console.say(f"{setting.spec.minutes:g} min: {plan_line(timed, pace, judged)}")
+    work_s = search_s(strategy, timed, pace, images, at_once, options, judging_images)
+    work_s += trainings_s(timed, pace, images, at_once, valid_images)
+    _say_plan(setting, plan_line(timed, pace, judged), work_s, left_s, console)
     return timed
 
 
@@ -115,18 +126,25 @@ def _timed_cut(
     data = as_data(setting.dataset.train, setting.dataset, setting.compute)
     limit_s = MEASURING * time_s
     image_ms = training_pace(space.original, data, plan.search.tuning, limit_s, clock)
-    timed = timed_cut_plan(
-        plan,
+    left_s = max(MIN_LEFT * time_s, time_s - (clock() - start_s))
+    work = CutWork(
         image_ms,
         setting.budget_ms / setting.costs.largest_ms,
         len(data.labels),
-        max(MIN_LEFT * time_s, time_s - (clock() - start_s)),
+        len(setting.dataset.valid.labels),
         trainings_at_once(setting.spec.device, setting.compute),
         len(setting.spec.siblings),
         setting.budgets,
     )
-    console.say(f"{setting.spec.minutes:g} min: {cut_line(timed, image_ms)}")
+    timed = timed_cut_plan(plan, work, left_s)
+    _say_plan(setting, cut_line(timed, image_ms), work.seconds(timed), left_s, console)
     return timed
+
+
+def _say_plan(setting: Setting, what: str, work_s: float, left_s: float, console: Console) -> None:
+    """Print what is planned, and why it takes another time where it does."""
+    note = misfit(work_s / (1 - REST), left_s)
+    console.say(f"{setting.spec.minutes:g} min: {what}" + (f" ({note})" if note else ""))
 
 
 def _is_too_short(setting: Setting, plan: WorkPlan) -> bool:

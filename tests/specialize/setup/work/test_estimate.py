@@ -7,13 +7,12 @@ from msgspec.structs import replace
 
 from hwnas.search.plan import MAX_QUERIES, MIN_QUERIES
 from hwnas.specialize.setup.effort import EFFORTS, WorkPlan, plans
-from hwnas.specialize.setup.work.cut import member_plan, timed_cut_plan
+from hwnas.specialize.setup.work.cut import CutWork, member_plan, timed_cut_plan
 from hwnas.specialize.setup.work.estimate import (
-    cut_s,
     judged_networks,
     plan_line,
     search_s,
-    training_s,
+    trainings_s,
 )
 from hwnas.specialize.setup.work.minutes import REST, timed_plan
 from hwnas.specialize.setup.work.pace import Pace
@@ -28,7 +27,7 @@ QUICK = WorkPlan(EFFORT, *plans(EFFORT, 4000, 5e6, Augmentation()))
 def test_the_estimate_of_a_timed_plan_is_its_time(at_once: int) -> None:
     plan = timed_plan(QUICK, PACE, 4000, 600.0, at_once)
     work_s = search_s("proxyless", plan, PACE, 4000, at_once, {"choice": "most-probable"})
-    work_s += training_s(plan, PACE, 4000, at_once)
+    work_s += trainings_s(plan, PACE, 4000, at_once)
     assert work_s / (1 - REST) == pytest.approx(600, rel=0.05)
 
 
@@ -42,8 +41,8 @@ def test_a_search_that_trains_networks_takes_their_time() -> None:
 
 def test_judging_networks_takes_as_long_as_training_their_supernet() -> None:
     pace = replace(PACE, arch_ms=0.0)
-    plan = timed_plan(QUICK, pace, 4000, 200.0, 1, judges=True)
-    work_s = search_s("evolution", plan, pace, 4000, 1) + training_s(plan, pace, 4000, 1)
+    plan = timed_plan(QUICK, pace, 4000, 200.0, 1, judging_images=256)
+    work_s = search_s("evolution", plan, pace, 4000, 1) + trainings_s(plan, pace, 4000, 1)
     assert work_s / (1 - REST) == pytest.approx(200, rel=0.1)
     steps_s = search_s("random", plan, pace, 4000, 1)
     judged_s = search_s("evolution", plan, pace, 4000, 1) - steps_s
@@ -80,5 +79,6 @@ def test_the_estimate_of_a_timed_cut_is_its_time() -> None:
     tuning = replace(QUICK.training, epochs=4)
     plan = replace(QUICK, search=replace(QUICK.search, tuning=tuning))
     plan = replace(plan, training=member_plan(tuning, 500))
-    timed = timed_cut_plan(plan, 20.0, 0.5, 500, 600.0, 2)
-    assert cut_s(timed, 20.0, 0.5, 500, 2) / (1 - REST) == pytest.approx(600, rel=0.1)
+    work = CutWork(20.0, 0.5, 500, 100, 2)
+    timed = timed_cut_plan(plan, work, 600.0)
+    assert work.seconds(timed) / (1 - REST) == pytest.approx(600, rel=0.05)
