@@ -169,22 +169,25 @@ def _time_training(as_json: bool) -> None:
     """Print images a second of training and search steps, and what an hour is enough for."""
     import msgspec
 
+    from hwnas.console import console
     from hwnas.specialize.setup.work.synthetic import (
+        TrainingSpeed,
         default_workloads,
         local_computes,
         measure_training_speed,
     )
 
-    speeds = [
-        measure_training_speed(workload, compute)
-        for compute in local_computes()
-        for workload in default_workloads(compute)
-    ]
+    speeds: list[TrainingSpeed] = []
+    for compute in local_computes():
+        for workload in default_workloads(compute):
+            size = "x".join(map(str, workload.input_shape))
+            with console(as_json).step(f"timing steps on {compute.device}, images of {size}"):
+                speeds.append(measure_training_speed(workload, compute))
     if as_json:
         print_json(msgspec.to_builtins(speeds))
         return
-    titles = ["device", "precision", "images", "batch", "training, img/s", "supernet, img/s"]
-    titles += ["architecture, img/s", "peak, GB", "training in an hour"]
+    titles = ["device", "precision", "images", "batch", "training", "supernet", "architecture"]
+    titles += ["GB", "epoch", "training", "search"]
     rows = [
         [
             speed.compute.device,
@@ -195,17 +198,27 @@ def _time_training(as_json: bool) -> None:
             _rate(speed.pace.weight_ms),
             _rate(speed.pace.arch_ms),
             f"{speed.peak_bytes / 1e9:.1f}",
-            f"{speed.epochs_per_hour:.2g} epochs of {speed.workload.epoch_images:,} images",
+            f"{speed.workload.epoch_images:,}",
+            _figures(speed.epochs_per_hour),
+            _figures(speed.search_epochs_per_hour),
         ]
         for speed in speeds
     ]
     print_table(titles, rows, left=3)
-    click.echo("an epoch of a search takes its images in both kinds of supernet steps")
+    click.echo(
+        "images a second in training steps, and in weight and architecture steps of a supernet; "
+        "peak memory; images of an epoch, and such epochs in an hour of training and of search"
+    )
 
 
 def _rate(image_ms: float) -> str:
     """Return images a second."""
-    return f"{1e3 / image_ms:,.3g}" if image_ms > 1 else f"{1e3 / image_ms:,.0f}"
+    return _figures(1e3 / image_ms)
+
+
+def _figures(value: float) -> str:
+    """Return a number with three digits, or as many as it has before the point."""
+    return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 @devices.command("show", example="hwnas devices show pixel1")

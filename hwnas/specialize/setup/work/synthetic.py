@@ -14,6 +14,7 @@ from hwnas.search.plan import SearchPlan
 from hwnas.search.proxyless.gradient import ProxylessGradient, ProxylessOptions
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.mobile.space import MobileSpace, mobile_space
+from hwnas.specialize.setup.work.minutes import search_epoch_s
 from hwnas.specialize.setup.work.pace import Pace, search_pace, training_pace
 from hwnas.training.compute import Compute, peak_bytes, resolve_compute
 from hwnas.training.images.loader import Data
@@ -52,6 +53,12 @@ class TrainingSpeed(msgspec.Struct, frozen=True):
     def epochs_per_hour(self) -> float:
         """Training epochs of a network per hour."""
         return 3600e3 / (self.pace.training_ms * self.workload.epoch_images)
+
+    @property
+    def search_epochs_per_hour(self) -> float:
+        """Epochs of a search in an hour, after its warm-up."""
+        plan, images = SearchPlan(), self.workload.epoch_images
+        return 3600 / search_epoch_s(plan, self.pace, images)
 
 
 def local_computes() -> list[Compute]:

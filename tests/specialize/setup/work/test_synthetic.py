@@ -26,8 +26,27 @@ TINY = Workload((1, 16, 16), 3, batch_size=4, epoch_images=600)
 
 
 def test_an_hour_is_expressed_in_epochs() -> None:
-    pace = Pace(weight_ms=1.0, arch_ms=1.0, training_ms=100.0)
-    assert TrainingSpeed(CPU, TINY, pace, 0).epochs_per_hour == 60
+    speed = TrainingSpeed(CPU, TINY, Pace(weight_ms=1.0, arch_ms=1.0, training_ms=100.0), 0)
+    assert speed.epochs_per_hour == 60
+    # an architecture step after every second weight step
+    assert speed.search_epochs_per_hour == pytest.approx(4000)
+
+
+def test_the_doctor_prints_what_an_hour_is_enough_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = Pace(weight_ms=10.0, arch_ms=20.0, training_ms=5.0)
+    monkeypatch.setattr(synthetic, "local_computes", lambda: [Compute()])
+    monkeypatch.setattr(synthetic, "default_workloads", lambda compute: (TINY,))
+    monkeypatch.setattr(
+        synthetic,
+        "measure_training_speed",
+        lambda workload, compute: TrainingSpeed(compute, workload, pace, 3_000_000_000),
+    )
+    result = CliRunner().invoke(cli, ["devices", "doctor", "--training"])
+    assert result.exit_code == 0, result.output
+    assert "timing steps on cpu, images of 1x16x16" in result.stderr
+    row = next(line for line in result.stdout.splitlines() if "1x16x16" in line)
+    # 600 images take 3 s of training and 12 s of a search
+    assert row.split()[-8:] == ["4", "200", "100", "50", "3.0", "600", "1,200", "300"]
 
 
 def test_steps_on_a_gpu_take_larger_batches_of_the_same_images() -> None:
