@@ -47,6 +47,11 @@ def physical_cores(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     return count if quota == "max" else max(1, min(count, int(quota) // int(period)))
 
 
+def local_ranks() -> int:
+    """Return the number of processes that ``torchrun`` started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def own_peak_bytes() -> int:
     """Return the largest resident memory of this process so far.
 

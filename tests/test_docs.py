@@ -14,6 +14,7 @@ from typing import Any
 import click
 import pytest
 from torch import nn
+from torch.distributed.run import get_args_parser
 
 import hwnas
 from hwnas.cli.main import cli
@@ -59,6 +60,21 @@ def commands(page: str) -> Iterator[list[str]]:
             yield words[1:]
 
 
+def launches(page: str) -> Iterator[list[str]]:
+    """Yield the words after each `torchrun` in the code blocks of a page; variables are 1."""
+    for code in blocks(page, "console", "bash", "yaml"):
+        for text in code.split("torchrun ")[1:]:
+            words: list[str] = []
+            for word in text.replace("\\\n", " ").split():
+                if word == "$" or word.endswith(":"):  # the next prompt, or the next key of YAML
+                    break
+                words.append(re.sub(r"\$\w+", "1", word.strip("'")))
+                if word.endswith("'"):
+                    break
+            if "hwnas" in words:
+                yield words
+
+
 def anchors(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
@@ -79,15 +95,31 @@ def test_links_lead_to_files_and_headings(page: str) -> None:
 @pytest.mark.parametrize("page", NAMES)
 def test_commands_have_the_options_that_pages_type(page: str) -> None:
     for words in commands(page):
-        command: click.Command = cli
-        context = click.Context(cli, info_name="hwnas", **cli.context_settings)
-        while isinstance(command, click.Group):
-            name, words = words[0], words[1:]
-            below = command.get_command(context, name)
-            assert below is not None, f"no command {name!r}"
-            command, context = below, click.Context(below, info_name=name, parent=context)
-        parser = command.make_parser(context)
-        parser.parse_args(list(words))  # raises UsageError for an unknown option
+        check_options(words)
+
+
+def check_options(words: list[str]) -> None:
+    """Raise `click.UsageError` for an option that a command hasn't."""
+    command: click.Command = cli
+    context = click.Context(cli, info_name="hwnas", **cli.context_settings)
+    while isinstance(command, click.Group):
+        name, words = words[0], words[1:]
+        below = command.get_command(context, name)
+        assert below is not None, f"no command {name!r}"
+        command, context = below, click.Context(below, info_name=name, parent=context)
+    command.make_parser(context).parse_args(list(words))
+
+
+def test_launches_have_the_options_that_torchrun_and_hwnas_take() -> None:
+    """Those in the scripts of SLURM and Kubernetes too."""
+    typed = list(launches("docs/distributed.md"))
+    assert len(typed) == 5  # two on one machine, one on two, SLURM, Kubernetes
+    for words in typed:
+        launch = get_args_parser().parse_args(words)
+        assert launch.module and launch.training_script == "hwnas"
+        # what the shell puts in the place of $RESUME is an option, or nothing
+        arguments = [word for word in launch.training_script_args if word != "1"]
+        check_options(arguments)
 
 
 def test_commands_are_found_on_pages() -> None:

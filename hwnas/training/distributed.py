@@ -59,11 +59,6 @@ def started_ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def local_ranks() -> int:
-    """Return the number of processes that ``torchrun`` started on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
 @contextmanager
 def process_group(device: str = "cpu") -> Iterator[None]:
     """Join the other processes of ``torchrun``, if it started this process with others.

@@ -47,11 +47,11 @@ from hwnas.data.photos.reading import decoded
 from hwnas.data.splits import Origin, Source, Split, Statistics, moments
 from hwnas.errors import InvalidFile, WriteError
 from hwnas.files import read_json, write_json
-from hwnas.processes import cores
+from hwnas.processes import cores, local_ranks
 
 MEMORY_SHARE = 1 / 8
 """Share of the machine's memory that copies may take: several trainings may run at once, and each
-process has its own."""
+process has its own. The ranks of ``torchrun`` have it together."""
 
 Broken = dict[int, str]
 """Why photos can't be read, by row."""
@@ -188,7 +188,7 @@ def memory_limit_bytes() -> float:
     total = psutil.virtual_memory().total
     with suppress(OSError, ValueError):  # no control group, or one without a limit
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return MEMORY_SHARE * total
+    return MEMORY_SHARE * total / local_ranks()
 
 
 class _MemoryTarget:

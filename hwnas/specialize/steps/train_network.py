@@ -16,6 +16,7 @@ from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import UsageError
 from hwnas.files import read_json
 from hwnas.networks.weights import write_slices
+from hwnas.processes import local_ranks
 from hwnas.specialize.card import data_warnings
 from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text
@@ -34,7 +35,6 @@ from hwnas.specialize.tracking import Tracker, Tracking
 from hwnas.training.checkpoint import save_checkpoint
 from hwnas.training.compute import Compute
 from hwnas.training.description import Normalisation
-from hwnas.training.distributed import local_ranks
 from hwnas.training.images.loader import as_data
 from hwnas.training.job import TrainingJob, TrainingResult, read_result, run_job
 from hwnas.training.log import EpochLog, Progress

@@ -19,10 +19,9 @@ from torch import Tensor
 from hwnas.data.datasets import Dataset, Split
 from hwnas.data.images import images_at_once
 from hwnas.data.stored import StoredImages
-from hwnas.processes import cores
+from hwnas.processes import cores, local_ranks
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.compute import CPU, Compute, free_bytes, put_on
-from hwnas.training.distributed import local_ranks
 from hwnas.training.seeds import seeded
 
 Batch = tuple[Tensor, Tensor]

@@ -248,3 +248,11 @@ def test_photos_are_shrunk_to_eight_sevenths_of_the_network_and_never_enlarged()
     assert shrunk_size(375, 500, (3, 224, 224)) == (256, 341)
     assert shrunk_size(200, 900, (3, 224, 224)) == (200, 900)
     assert shrunk_size(300, 300, (1, 28, 28)) == (32, 32)
+
+
+def test_the_ranks_of_a_machine_hold_together_what_one_process_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = tiers.memory_limit_bytes()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert 8 * tiers.memory_limit_bytes() == alone
