@@ -10,7 +10,7 @@ the accuracy and the latency.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -61,7 +61,8 @@ def write_bundle(
     """Write the bundle of a model file.
 
     ``image`` states how pixels become its input, ``labels`` the classes of a classifier. Raises
-    `UsageError` if the number of labels is not that of the classes.
+    `UsageError` if the number of labels is not that of the classes, and for a folder whose files of
+    these names are no bundle's.
     """
     runtime = COMPILED[format_of(model)]
     name = f"model{runtime.suffix}"
@@ -74,8 +75,8 @@ def write_bundle(
     arrays = tuple(outputs.values())
     kits, weights = shipped("export") / "kits", files_beside(model)
     contents: dict[str, bytes] = {
-        name: model.read_bytes(),
         INTERFACE: msgspec.json.format(msgspec.json.encode(interface)),
+        name: model.read_bytes(),
         "run.py": (kits / "run.py").read_bytes(),
         "image_pixels.py": (kits / "image_pixels.py").read_bytes(),
         sample_files.NAME: packed(samples, arrays),
@@ -87,6 +88,7 @@ def write_bundle(
         if file.name in (*contents, "manifest.json"):
             raise UsageError(f"{file}: a file of the bundle has this name; rename the weights")
         contents[file.name] = file.read_bytes()
+    _check_own(folder, contents)
     _remove_others(folder, contents)
     for file, content in contents.items():
         write_atomic(folder / file, content)
@@ -127,6 +129,20 @@ def read_bundle(folder: Path) -> Manifest:
         if file_sha256(folder / name) != digest:
             raise ExportError(f"{folder / name}: has changed since it was bundled (SHA-256)")
     return manifest
+
+
+def _check_own(folder: Path, contents: Iterable[str]) -> None:
+    """Raise `UsageError` if the folder has files of these names that are no bundle's.
+
+    ``interface.json`` is written first, so that a bundle that was cut off has it.
+    """
+    if (folder / "manifest.json").exists() or (folder / INTERFACE).exists():
+        return
+    for name in contents:
+        if (folder / name).exists():
+            raise UsageError(
+                f"{folder / name}: is there already, and belongs to no bundle; choose another --out"
+            )
 
 
 def _remove_others(folder: Path, contents: Container[str]) -> None:

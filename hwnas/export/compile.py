@@ -61,8 +61,11 @@ def export_module(
 
     As `compile_model`, but always verified: without ``verification`` on noise. ``preprocessing``
     is not written if the module has another number of classes. ``converter`` names another package
-    that makes a float32 file from operations that hwnas does not compile.
+    that makes a float32 file from operations that hwnas does not compile. Raises `UsageError` where
+    ``path`` is the file that ``module`` was read from.
     """
+    if isinstance(module, ForeignModule) and path.exists() and path.samefile(module.path):
+        raise UsageError(f"{path}: is the file that is compiled; choose another --out")
     interface = as_interface(module, inputs)
     count = NOISE_INPUTS if int8 is None else IMAGES["int8"]
     verification = verification or noise_for(module, interface, count)

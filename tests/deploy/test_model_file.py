@@ -163,3 +163,17 @@ def test_inputs_of_any_size_ask_for_a_shape(tmp_path: Path) -> None:
         bundle_file(file, tmp_path / "bundle", shapes=[InputShape(None, (1, 8, 8))])
     bundle_file(file, tmp_path / "bundle", shapes=[InputShape(None, (3, 8, 8))])
     assert read_interface(tmp_path / "bundle").outputs[0].shape == (1, 3, 8, 8)
+
+
+def test_files_that_are_no_bundles_are_not_overwritten(tmp_path: Path) -> None:
+    file, folder = segmentation_file(tmp_path / "net.onnx"), tmp_path / "work"
+    folder.mkdir()
+    (folder / "run.py").write_text("mine")
+    with pytest.raises(UsageError, match=r"run\.py: is there already, and belongs to no bundle"):
+        bundle_file(file, folder)
+    assert [(each.name, each.read_text()) for each in folder.iterdir()] == [("run.py", "mine")]
+    (folder / "run.py").rename(folder / "mine.py")
+    bundle_file(file, folder)
+    (folder / "manifest.json").unlink()  # as a kill leaves it
+    bundle_file(file, folder)
+    assert (folder / "mine.py").read_text() == "mine"

@@ -242,3 +242,14 @@ def test_a_constant_of_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(model.SerializeToString())
     with pytest.raises(InvalidFile, match="'labels' is of type string"):
         load_onnx(path)
+
+
+def test_the_file_that_is_compiled_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = save(tmp_path / "net.onnx", [helper.make_node("Relu", ["x"], ["y"])], [1, 3, 4, 4])
+    before = file.read_bytes()
+    with pytest.raises(UsageError, match=r"net\.onnx: is the file that is compiled; choose"):
+        hwnas.export("net.onnx", None, file)
+    assert file.read_bytes() == before

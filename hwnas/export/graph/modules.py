@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from functools import wraps
 from itertools import chain
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -43,6 +44,8 @@ def float32_on_cpu(module: nn.Module) -> nn.Module:
 class ForeignModule(nn.Module, ABC):
     """A network that was not written in PyTorch: its files are compared with its own runtime."""
 
+    path: Path
+    """The file that it was read from."""
     source: str
     """Its runtime and file in messages, e.g. ``ONNX Runtime on net.onnx``."""
 
