@@ -10,12 +10,15 @@ import msgspec
 
 from hwnas.architecture.kernels import Kernel
 from hwnas.architecture.ops import OPS, Op
+from hwnas.architecture.piece.shapes import ends_in_shortcut, value_shapes
+from hwnas.architecture.piece.steps import SEPARATOR
 from hwnas.architecture.size import Size, axes, size_of, size_text
 from hwnas.errors import UnknownName, UsageError
 
 ACTIVATIONS = ("relu6", "relu", "hswish", "silu", "gelu")
 """All values of `Block.activation`."""
 
+PIECE_SIGN = " = "
 _KEY = re.compile(
     r"(\w+) k(\d+) s(\d+) e(\d+(?:\.\d+)?) (\d+)>(\d+) @(\d+)(?:x(\d+))?(?: g(\d+))?"
     r"(?: a(\d+))?(?:( se)(\d*)( sigmoid)?)?"
@@ -58,6 +61,9 @@ class Block(msgspec.Struct, frozen=True):
     start_kernel_size: int = 0
     """Kernel of the depthwise convolution before the expansion (``uib`` only, where
     ``kernel_size`` 1 stands for no depthwise convolution after it)."""
+    piece: str = ""
+    """The layers of a fixed piece (``piece`` only), see `hwnas.architecture.piece.steps`; of its
+    shapes only channels and size are used."""
 
     def __post_init__(self) -> None:
         # blocks that compute the same are equal, and have the same key
@@ -82,7 +88,22 @@ class Block(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """Name of the block's row in a latency table, e.g. ``mbconv k5 s2 e6 32>64 @56``."""
+        """Name of the block's row in a latency table, e.g. ``mbconv k5 s2 e6 32>64 @56``.
+
+        The layers of a fixed piece follow behind an equals sign.
+        """
+        return self._shapes + (f"{PIECE_SIGN}{self.piece}" if self.piece else "")
+
+    @property
+    def label(self) -> str:
+        """What people are shown: the key, with the number of layers of a fixed piece instead."""
+        if not self.piece:
+            return self.key
+        count = self.piece.count(SEPARATOR) + 1
+        return f"{self._shapes} ({count} layer{'s' if count > 1 else ''})"
+
+    @property
+    def _shapes(self) -> str:
         return (
             f"{self.op} k{self.kernel_size} s{self.stride} e{self.expand_ratio:g} "
             f"{self.in_channels}>{self.out_channels} @{size_text(self.in_size)}{self._flags}"
@@ -107,7 +128,8 @@ class Block(msgspec.Struct, frozen=True):
     @classmethod
     def from_key(cls, key: str) -> Block:
         """Return the block of a key. Raises `UsageError` for a text that is not a block key."""
-        match = _KEY.fullmatch(key)
+        shapes, _, piece = key.partition(PIECE_SIGN)
+        match = _KEY.fullmatch(shapes)
         if match is None:
             raise UsageError(
                 f"{key!r} is not a block key, expected e.g. 'mbconv k5 s2 e6 32>64 @56' "
@@ -132,6 +154,7 @@ class Block(msgspec.Struct, frozen=True):
             squeezed=int(squeezed or 0),
             group_width=int(group or 0),
             start_kernel_size=int(start or 0),
+            piece=piece,
         )
 
     @property
@@ -158,9 +181,14 @@ class Block(msgspec.Struct, frozen=True):
 
     @property
     def out_size(self) -> Size:
-        """Height and width of the output feature map, in pixels; 1 after a global pool."""
+        """Height and width of the output feature map, in pixels; 1 after a global pool.
+
+        Raises `UsageError` where a fixed piece cannot take maps of this size.
+        """
         if self.spec.pools_globally:
             return 1
+        if self.piece:
+            return value_shapes(self.piece, self.in_channels, self.in_size)[-1].size
         height, width = axes(self.in_size)
         return size_of(self._out_pixels(height), self._out_pixels(width))
 
@@ -208,6 +236,9 @@ class Block(msgspec.Struct, frozen=True):
     @property
     def residual(self) -> bool:
         """Whether the block adds its input itself to its output."""
+        if self.piece:
+            same_shape = (self.in_channels, self.in_size) == (self.out_channels, self.out_size)
+            return same_shape and ends_in_shortcut(self.piece)
         same_shape = self.stride == 1 and self.in_channels == self.out_channels
         return same_shape and self.spec.has_shortcut
 

@@ -26,7 +26,7 @@ def check_wiring(
     if len(inputs) != len(blocks):
         raise UsageError(f"the wiring has inputs of {len(inputs)} blocks, there are {len(blocks)}")
     for place, (block, sources) in enumerate(zip(blocks, inputs, strict=True)):
-        name = f"block {place} ({block.key})"
+        name = f"block {place} ({block.label})"
         if len(sources) != block.num_inputs:
             raise UsageError(
                 f"{name} takes {_counted(block.num_inputs)}, its wiring has {len(sources)}"
@@ -37,7 +37,7 @@ def check_wiring(
     used = {source for sources in inputs for source in sources}
     for place, block in enumerate(blocks[:-1]):
         if place not in used:
-            raise UsageError(f"block {place} ({block.key}): no block takes its output")
+            raise UsageError(f"block {place} ({block.label}): no block takes its output")
 
 
 def chained(blocks: Sequence[Block]) -> Inputs:
@@ -73,7 +73,7 @@ def _check_shape(
         what, given = "the image", tuple(input_shape)
     else:
         before = blocks[source]
-        what = f"block {source} ({before.key})"
+        what = f"block {source} ({before.label})"
         given = (before.out_channels, *axes(before.out_size))
     if given != expected:
         raise UsageError(f"{name} takes {_shape(expected)}, {what} gives {_shape(given)}")

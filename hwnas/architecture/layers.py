@@ -7,6 +7,7 @@ from typing import Protocol
 
 from hwnas.architecture import kernels
 from hwnas.architecture.kernels import Kernel
+from hwnas.architecture.piece.shapes import piece_kernels
 from hwnas.architecture.size import Size
 
 GROUPS = 2
@@ -48,6 +49,8 @@ class Shapes(Protocol):
     def residual(self) -> bool: ...
     @property
     def num_inputs(self) -> int: ...
+    @property
+    def piece(self) -> str: ...
 
 
 Layer = Callable[[Shapes], list[Kernel]]
@@ -101,6 +104,10 @@ def norm(block: Shapes) -> list[Kernel]:
     return [kernels.elementwise(block.out_channels, block.out_size, norm=True)]
 
 
+def piece(block: Shapes) -> list[Kernel]:
+    return piece_kernels(block.piece, block.in_channels, block.in_size)
+
+
 def data_copy(block: Shapes) -> list[Kernel]:
     return [kernels.elementwise(block.out_channels, block.out_size)]
 
@@ -126,6 +133,17 @@ def pool_to_grid(block: Shapes) -> list[Kernel]:
         return pool_to_pixel(block)
     pooled = kernels.pool(block.in_channels, block.in_size, grid, 1)
     return [pooled] if block.in_size != grid else []
+
+
+def conv_with_bias(block: Shapes) -> list[Kernel]:
+    """Return a 1x1 convolution of all pixels, with a bias."""
+    c_in, c_out, size = block.in_channels, block.out_channels, block.in_size
+    conv = kernels.conv(c_in, c_out, size, activation=block.activation, norm=False)
+    return [conv._replace(norm_params=c_out)]
+
+
+def pool_outputs(block: Shapes) -> list[Kernel]:
+    return [kernels.global_pool(block.out_channels, block.in_size)]
 
 
 def pointwise(block: Shapes, bias: bool = False) -> list[Kernel]:

@@ -15,6 +15,7 @@ from hwnas.architecture.layers import (
     bare_separable,
     conv,
     conv_7x1_1x7,
+    conv_with_bias,
     convnext,
     data_copy,
     dense_bottleneck,
@@ -30,8 +31,10 @@ from hwnas.architecture.layers import (
     mbconv,
     narrowing,
     norm,
+    piece,
     pointwise,
     pool,
+    pool_outputs,
     pool_to_grid,
     pool_to_pixel,
     relu,
@@ -61,6 +64,8 @@ class Op(NamedTuple):
     """Adds its input to its output where both have the same shape, see `Block.residual`."""
     pools_globally: bool = False
     """Pools the feature map to a single pixel."""
+    gives_logits: bool = False
+    """Ends a network: its output channels are the classes."""
     joins_inputs: bool = False
     """Takes several inputs, each of ``in_channels``."""
     appends_channels: bool = False
@@ -196,13 +201,24 @@ OPS: dict[str, Op] = {
         inner_channels="always",
     ),
     "layer_norm": Op("layer norm", (norm,)),
+    # what is no other operation, as a graph of layers, see `Block.piece`
+    "piece": Op("fixed piece", (piece,)),
     # before the classifier of MobileNetV3: of Once-for-all, and with a bias of torchvision; VGG's
     # hidden layer takes all pixels of a grid, whose height and width are the kernel size
     "mix": Op("pool and 1x1 convolution", (pool_to_pixel, pointwise), pools_globally=True),
     "hidden": Op("pool and hidden linear layer", (pool_to_grid, linear), pools_globally=True),
-    "logits": Op("pool and linear", (pool_to_pixel, linear), pools_globally=True),
+    "logits": Op(
+        "pool and linear", (pool_to_pixel, linear), pools_globally=True, gives_logits=True
+    ),
+    # SqueezeNet
+    "conv_logits": Op(
+        "1x1 convolution and pool",
+        (conv_with_bias, pool_outputs),
+        pools_globally=True,
+        gives_logits=True,
+    ),
     # cells of DARTS: ReLU comes first; `none` is zeros in the shape of the output
-    "conv_bn": Op("convolution", (conv,)),
+    "conv_bn": Op("convolution", (conv,), can_pad_pixels=True),
     "relu_conv_bn": Op("ReLU, convolution", (relu, conv)),
     # the skip with stride 2, also between cells of different size
     "factorized_reduce": Op("ReLU, two shifted 1x1 convolutions", (relu, half_convs, data_copy)),
@@ -233,6 +249,7 @@ OPS: dict[str, Op] = {
         "norm, pool and linear",
         (first_norm, relu, pool_to_pixel, linear),
         pools_globally=True,
+        gives_logits=True,
     ),
     # cells of trees (`hwnas.spaces.tree.space`): the name lists the layers in order
     "bn_conv": Op("norm, convolution", (first_norm, bare_conv)),

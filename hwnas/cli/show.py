@@ -48,7 +48,7 @@ def show(network: str, input_shape: tuple[int, int, int] | None, data: str, as_j
         )
         return
     rows = [
-        [str(place), block.key, f"{block.params:,}", f"{block.macs:,}"]
+        [str(place), block.label, f"{block.params:,}", f"{block.macs:,}"]
         for place, block in enumerate(architecture.blocks)
     ]
     print_table(["", "block", "params", "MACs"], rows)

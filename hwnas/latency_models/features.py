@@ -44,7 +44,7 @@ def resources(blocks: Sequence[Block]) -> Floats:
 
 def shapes(blocks: Sequence[Block]) -> tuple[Floats, NDArray[np.intp]]:
     """Return coordinates ``[B, D]`` and the group (index into `SHAPE_GROUPS`) of each column."""
-    names = sorted({block.op for block in blocks})
+    names = sorted({_name(block) for block in blocks})
     rows = [_shape(block, names) for block in blocks]
     groups = [0, 0, 4, 1, 2, 2, *([3] * (6 + len(names)))]
     return np.array(rows, dtype=float).reshape(len(rows), len(groups)), np.array(groups)
@@ -81,6 +81,11 @@ def _values(block: Block) -> list[str]:
     ]
 
 
+def _name(block: Block) -> str:
+    """Return what tells a block from those of another kind; each fixed piece is its own kind."""
+    return block.piece or block.op
+
+
 def _shape(block: Block, names: Sequence[str]) -> list[float]:
     flags = [
         block.stride - 1,
@@ -98,7 +103,7 @@ def _shape(block: Block, names: Sequence[str]) -> list[float]:
         1.5 * log2(block.kernel_size),
         1.5 * log2(max(block.start_kernel_size, 1)),
         *(2.0 * flag for flag in flags),
-        *(2.0 * (block.op == name) for name in names),
+        *(2.0 * (_name(block) == name) for name in names),
     ]
 
 

@@ -127,6 +127,8 @@ def _family(source: Source, network: Architecture, weights: dict[str, Tensor]) -
 
 
 OLD_DENSE_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+AUXILIARY = re.compile(r"aux[12]\.|AuxLogits\.")
+"""Keys of the auxiliary classifiers of GoogLeNet and Inception."""
 Loader = Callable[[Source, Path, dict[str, Tensor]], PretrainedNetwork]
 LOADERS: dict[CollectionName, Loader] = {
     "torchvision": _torchvision,
@@ -155,8 +157,10 @@ def _torchvision_module(source: Source, path: Path, weights: dict[str, Tensor]) 
     """Return torchvision's module with ``weights``, which may have another number of classes."""
     # the published files of DenseNet have keys of an older PyTorch: norm.1 instead of norm1
     weights = {OLD_DENSE_KEY.sub(r"\1\2", key): value for key, value in weights.items()}
+    if "aux_logits" in source.arguments:
+        weights = {key: value for key, value in weights.items() if not AUXILIARY.match(key)}
     module = _unfilled(source)
-    classifier = [key for key, value in module.state_dict().items() if value.ndim == 2][-1]
+    classifier = [key for key, value in module.state_dict().items() if value.ndim > 1][-1]
     if (classes := classes_in(weights, classifier)) != IMAGENET_CLASSES:
         module = _unfilled(source, classes)
     return with_weights(module, path, weights)
@@ -166,8 +170,9 @@ def _unfilled(source: Source, num_classes: int = IMAGENET_CLASSES) -> nn.Module:
     """Return torchvision's module on the device ``meta``."""
     from torchvision.models import get_model
 
+    arguments: dict[str, Any] = {"weights": None, "num_classes": num_classes, **source.arguments}
     with _EmptyOnMeta():
-        return get_model(source.factory, weights=None, num_classes=num_classes).to("meta")
+        return get_model(source.factory, **arguments).to("meta")
 
 
 class _EmptyOnMeta(TorchFunctionMode):

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,9 @@ from hwnas.pretrained.sources import Preprocessing
 from hwnas.pretrained.weights import check_keys
 
 MERGE_METHODS = ("reparameterize", "switch_to_deploy")
-"""Usual names of the method that merges the branches of a block."""
+"""Usual names of the method that merges the branches of a block in place."""
+REPLACE_METHOD = "fuse"
+"""Usual name of the method that returns a module with merged branches."""
 CROP = 0.875
 """Usual size of the crop, as a share of the resized image."""
 
@@ -44,15 +47,32 @@ def from_module(
 def reparameterised(module: nn.Module) -> nn.Module:
     """Return ``module`` with parallel branches as one convolution each, where its parts can do so.
 
-    RepVGG, MobileOne and others have a method for it; the given module is not changed.
+    RepVGG, MobileOne, RepViT and others have a method for it; the given module is not changed.
     """
-    if not any(_merge_method(part) for part in module.modules()):
+    if not any(_merge_method(part) or _replacing(part) for part in module.modules()):
         return module
     merged = copy.deepcopy(module).eval()
+    _replace_parts(merged)
     for part in list(merged.modules()):
         if (merge := _merge_method(part)) is not None:
             merge()
-    return merged
+    return merged.to(next(module.parameters()).dtype)
+
+
+def _replace_parts(module: nn.Module) -> None:
+    """Replace the parts that return another module for themselves, the outermost first."""
+    for name, part in list(module.named_children()):
+        replace = _replacing(part)
+        other = replace() if replace is not None else None
+        if isinstance(other, nn.Module):
+            setattr(module, name, other)
+        else:
+            _replace_parts(part)
+
+
+def _replacing(module: nn.Module) -> Callable[[], object] | None:
+    method = getattr(module, REPLACE_METHOD, None)
+    return method if _needs_nothing(method) else None
 
 
 def _merge_method(module: nn.Module) -> Callable[[], object] | None:
@@ -60,7 +80,7 @@ def _merge_method(module: nn.Module) -> Callable[[], object] | None:
     return next((method for method in methods if _needs_nothing(method)), None)
 
 
-def _needs_nothing(method: object) -> bool:
+def _needs_nothing(method: object) -> TypeGuard[Callable[[], object]]:
     """Return whether a method can be called without arguments, unlike the method of an autoencoder
     that draws a sample."""
     if not callable(method):

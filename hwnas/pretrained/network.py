@@ -57,6 +57,7 @@ class PretrainedNetwork(NamedTuple):
         count = len(classes) or self.architecture.num_classes
         architecture = adapt(self.architecture, input_shape, count)
         if classes and classes != self.classes:
+            architecture = _with_linear_classifier(architecture)
             weights = weights | _zero_classifier(architecture)
         resize = round(preprocessing.resize_px * size / preprocessing.size_px)
         return self._replace(
@@ -155,6 +156,17 @@ def _stem(weights: dict[str, Tensor], kernels: Tensor, shift: Tensor) -> dict[st
         f"{stem}.conv.weight": kernels.to(running_mean.dtype),
         f"{stem}.norm.running_mean": (running_mean - shift).to(running_mean.dtype),
     }
+
+
+def _with_linear_classifier(architecture: Architecture) -> Architecture:
+    """Return the network with a linear classifier where its logits are pooled activations.
+
+    These have no gradient at zero, where a new classifier starts.
+    """
+    last = architecture.blocks[-1]
+    if last.op == "conv_logits":
+        last = msgspec.structs.replace(last, op="logits", activation="relu6")
+    return msgspec.structs.replace(architecture, blocks=(*architecture.blocks[:-1], last))
 
 
 def _zero_classifier(architecture: Architecture) -> dict[str, Tensor]:

@@ -58,6 +58,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Published accuracy in percent on the validation images of ImageNet."""
     factory: str = ""
     """Name of the function of torchvision that makes the network."""
+    arguments: dict[str, bool] = {}
+    """Arguments of the function."""
     url: str = ""
     """URL of the file; empty if it is in a package."""
     package: str = ""

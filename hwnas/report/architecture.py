@@ -24,6 +24,7 @@ class BlockRow(msgspec.Struct, frozen=True, kw_only=True):
     """One block of the network, and how it was decided."""
 
     key: str
+    """`Block.label`."""
     op: str
     kernel_size: int
     stride: int
@@ -74,7 +75,7 @@ class BlockRow(msgspec.Struct, frozen=True, kw_only=True):
         """Return a block's row; its probability is that of the candidate named ``chosen``."""
         shares = {candidate.name: candidate.probability for candidate in candidates}
         return cls(
-            key=block.key,
+            key=block.label,
             op=block.op,
             kernel_size=block.kernel_size,
             stride=block.stride,

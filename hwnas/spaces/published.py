@@ -77,8 +77,7 @@ def adapt(
         channels, size = input_shape[0], size_of(*input_shape[1:])
         if sources[0] != IMAGE:
             channels, size = blocks[sources[0]].out_channels, blocks[sources[0]].out_size
-        last = block.op in ("logits", "norm_logits")
-        width = num_classes if last else block.out_channels
+        width = num_classes if block.spec.gives_logits else block.out_channels
         ratio = block.expand_ratio
         if block.has_inner_channels and channels != block.in_channels:  # grey images
             ratio = block.mid_channels / channels
@@ -102,7 +101,8 @@ def check_pixels(network: str, block: Block, input_shape: tuple[int, int, int]) 
     if min(axes(block.out_size)) < 1:
         size = size_text(size_of(*input_shape[1:]))
         raise UsageError(
-            f"{network}: images of {size} px are too small for it: no pixel remains of {block.key}"
+            f"{network}: images of {size} px are too small for it: no pixel remains of "
+            f"{block.label}"
         )
 
 

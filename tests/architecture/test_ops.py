@@ -14,6 +14,7 @@ from torch import nn
 from hwnas.architecture.architecture import Block, round_channels
 from hwnas.architecture.artifact import Format
 from hwnas.architecture.ops import OPS
+from hwnas.architecture.size import axes
 from hwnas.errors import ExportError, UnknownName, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.export.verification.images import Verification
@@ -74,6 +75,34 @@ BLOCKS = (
     Block("layer_norm", 8, 8, 1, 1, 1, 7),
     Block("layer_norm", 8, 8, 1, 1, 1, 1),
     *(Block("conv_bn", 3, 8, k, k, 1, 9) for k in (2, 4)),
+    *(
+        Block("piece", 8, width, 1, 1, 1, 9, piece=text)
+        for width, text in (
+            (12, "conv 4 bias / relu / conv 6 / norm / conv 6 k3 p1 from 2 / concat from 4 5"),
+            (
+                8,
+                "conv 16 k3 p1 g8 / silu / global_pool / conv 8 bias / sigmoid / "
+                "chunk 1of2 from 2 / mul from 6 5 / add from 0 7",
+            ),
+            (
+                9,
+                "conv 9 k3x5 s2 p1x2 d2 / leaky_relu v0.1 / max_pool k3 s2 p1 ceil / "
+                "avg_pool k3 s1 p1 padded / slice 2: / slice 0:2 from 4 / concat from 6 5",
+            ),
+            (
+                8,
+                "avg_pool k2 s2 / conv 8 k1x5 p0x2 / hardsigmoid / resize from 3 0 / "
+                "mul from 0 4 / times v0.5 / plus v1.0 / tanh / gelu / hswish",
+            ),
+            (
+                6,
+                "conv 6 k3 s2 psame bias / relu6 / layer_norm v1e-06 / response_norm v1e-06 / "
+                "scale / scale 1 / shuffle g2",
+            ),
+        )
+    ),
+    *(Block("conv_logits", 8, 5, 1, 1, 1, size, "relu") for size in (7, 1)),
+    Block("conv_bn", 3, 8, 3, 1, 1, 9, padding=0),
     Block("identity", 8, 8, 1, 1, 1, 7),
     Block("logits", 8, 5, 1, 1, 1, 7),
     Block("conv_bn", 3, 8, 3, 2, 1, 9),
@@ -113,7 +142,7 @@ BLOCKS = (
 PADDINGS: tuple[Literal["symmetric", "same"], ...] = ("symmetric", "same")
 SAMPLES = {block.op: block for block in reversed(BLOCKS)}
 """The first of `BLOCKS` of each operation."""
-every_block = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.key)
+every_block = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.label)
 
 
 def counted_macs(module: nn.Module, images: torch.Tensor) -> int:
@@ -146,8 +175,7 @@ def test_the_output_of_a_module_has_the_shape_that_its_block_says(block: Block) 
     shape = tuple(block_module(block).eval()(images).shape)
     size = block.out_size
     logits = (2, block.out_channels)
-    flat = block.op in ("logits", "norm_logits")
-    assert shape == (logits if flat else (*logits, size, size))
+    assert shape == (logits if block.spec.gives_logits else (*logits, *axes(size)))
 
 
 @every_block
@@ -187,7 +215,7 @@ def test_only_a_block_of_stride_1_and_equal_width_adds_its_input() -> None:
 
 
 def test_padding_in_pixels_is_refused_where_the_module_has_none() -> None:
-    with pytest.raises(UsageError, match="padding in pixels is only supported for conv, max_pool"):
+    with pytest.raises(UsageError, match="padding in pixels is only supported for conv, conv_bn"):
         block_module(Block("mbconv", 8, 8, 3, 1, 2, 7, padding=0))
 
 
@@ -280,17 +308,17 @@ def test_every_operation_has_a_label_and_all_but_skips_have_kernels() -> None:
         Block("uib", 8, 16, 1, 2, 3, 9, "hswish", start_kernel_size=3),
         Block("conv", 8, 8, 11, 4, 1, 27, "relu", padding=2),
         Block("max_pool", 8, 8, 3, 2, 1, 8, padding=0),
+        *(block for block in BLOCKS if block.op == "piece"),
         *(Block("hidden", 8, 6, 3, 1, 1, size, "relu") for size in (2, 3, 6, 7)),
     ],
-    ids=lambda block: block.key,
+    ids=lambda block: block.label,
 )
 def test_every_operation_compiles_and_computes_the_same(
     block: Block, format: Format, tmp_path: Path
 ) -> None:
     stem = Block("conv", 3, block.in_channels, 1, 1, 1, block.in_size)
     tail = Block("logits", block.out_channels, 5, 1, 1, 1, block.out_size)
-    ends = block.op in ("logits", "norm_logits")
-    blocks = (stem, block) if ends else (stem, block, tail)
+    blocks = (stem, block) if block.spec.gives_logits else (stem, block, tail)
     shape = stem.in_shape
     images = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0)).numpy()
     labels = torch.zeros(4, dtype=torch.int64).numpy()

@@ -117,9 +117,11 @@ def predict(
 
 
 def _print(result: Breakdown, subject: str, source: str) -> None:
+    from hwnas.architecture.block import Block
+
     rows = [
         [
-            cost.block,
+            Block.from_key(cost.block).label,
             f"{cost.ms:.4g}",
             f"{cost.interval_ms[0]:.4g} to {cost.interval_ms[1]:.4g}",
             f"{cost.share:.1%}",

@@ -15,8 +15,8 @@ LAYER_NORM_EPS = 1e-6
 class ChannelNorm(nn.LayerNorm):
     """A layer norm of the channels of each pixel of images ``[N, C, H, W]``."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=LAYER_NORM_EPS)
+    def __init__(self, channels: int, eps: float = LAYER_NORM_EPS) -> None:
+        super().__init__(channels, eps=eps)
 
     def forward(self, input: Tensor) -> Tensor:
         pixels = input.permute(0, 2, 3, 1)

@@ -51,6 +51,23 @@ class Logits(nn.Module):
         return self.linear(self.dropout(self.flatten(self.pool(x))))
 
 
+class ConvLogits(nn.Module):
+    """Convolution 1x1 with bias, activation and global average pool, as in SqueezeNet.
+
+    Iandola et al., 2016, arXiv:1602.07360, figure 2.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.linear = nn.Conv2d(block.in_channels, block.out_channels, 1)
+        self.act = ACTIVATIONS[block.activation]()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.flatten(self.pool(self.act(self.linear(x))))
+
+
 class NormLogits(NormRelu):
     """The end of a pre-activated network: batch norm and ReLU before `Logits`."""
 

@@ -10,9 +10,10 @@ from hwnas.architecture.architecture import OPS, Block
 from hwnas.errors import UnknownName, UsageError
 from hwnas.nn.blocks.convnext import ChannelNorm, ConvNeXtBlock
 from hwnas.nn.blocks.dense import BareConv, DenseLayer, Transition
-from hwnas.nn.blocks.ends import Hidden, Logits, Mix, NormLogits
+from hwnas.nn.blocks.ends import ConvLogits, Hidden, Logits, Mix, NormLogits
 from hwnas.nn.blocks.layers import conv_norm
 from hwnas.nn.blocks.mobile import DepthwiseSeparable, FusedMBConv, MBConv, ShuffleUnit
+from hwnas.nn.blocks.piece import Piece
 from hwnas.nn.blocks.plain import DoubleConv
 from hwnas.nn.blocks.residual import ResidualBlock
 from hwnas.nn.blocks.tree import TREE_OPS, tree_op
@@ -33,9 +34,11 @@ MODULES: dict[str, Callable[[Block], nn.Module]] = {
     ),
     "convnext": ConvNeXtBlock,
     "layer_norm": lambda block: ChannelNorm(block.in_channels),
+    "piece": Piece,
     "mix": Mix,
     "hidden": Hidden,
     "logits": Logits,
+    "conv_logits": ConvLogits,
     "norm_logits": NormLogits,
     "global_pool": lambda block: nn.AdaptiveAvgPool2d(1),
     "bare_conv": BareConv,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from hwnas.pretrained.recognise.layers import IMAGE, Layer
+from hwnas.pretrained.recognise.kinds import IMAGE, Layer
 
 GATES = ("sigmoid", "hardsigmoid")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,8 +12,8 @@ from hwnas.architecture.architecture import NORM_EPS, Architecture, Genotype
 from hwnas.errors import UsageError
 from hwnas.nn.build import build
 from hwnas.pretrained.recognise.blocks import ModulePairs, read_blocks
-from hwnas.pretrained.recognise.groups import groups_of
-from hwnas.pretrained.recognise.layers import IMAGE, Layer, layers_of
+from hwnas.pretrained.recognise.kinds import IMAGE, Layer
+from hwnas.pretrained.recognise.layers import layers_of
 from hwnas.pretrained.weights import COUNTER
 
 Shape = tuple[int, int, int]
@@ -32,18 +32,19 @@ class Recognised(NamedTuple):
 def recognise(module: nn.Module, input_shape: Shape, name: str = "") -> Recognised:
     """Return ``module`` as an architecture for images of ``input_shape``, with its weights.
 
-    The module's layers are read as blocks, by what they compute and not by their names; each of its
-    weights is used exactly once. ``module`` may be on the device ``meta``; then so are the weights.
-    Raises `UsageError` that names the first module that is no block of hwnas.
+    The module's layers are read as blocks, by what they compute and not by their names; each weight
+    that it uses in evaluation is used exactly once. ``module`` may be on the device ``meta``; then
+    so are the weights. Raises `UsageError` that names the first module that hwnas cannot rebuild.
     """
     name = name or type(module).__name__
     module.eval()
     layers, output = layers_of(module)
     _check_channels(layers, input_shape, name)
-    blocks, modules = read_blocks(groups_of(layers), output, input_shape, name)
+    blocks, modules = read_blocks(layers, output, input_shape, name)
     eps, classes = _norm_eps(module, name), blocks[-1].out_channels
     architecture = Architecture(Genotype(name, ()), blocks, input_shape, classes, norm_eps=eps)
-    weights = renamed(module.state_dict(), modules, name)
+    used = {layer.path for layer in layers}
+    weights = renamed(module.state_dict(), modules, name, used)
     with torch.device("meta"):
         expected = build(architecture).state_dict()
     _complete_norms(weights, expected, eps)
@@ -67,21 +68,28 @@ def verify(module: nn.Module, network: nn.Module, input_shape: Shape, name: str)
         )
 
 
-def renamed(source: Mapping[str, Tensor], modules: ModulePairs, name: str) -> dict[str, Tensor]:
-    """Return the weights ``source`` under our names; each is used exactly once."""
+def renamed(
+    source: Mapping[str, Tensor], modules: ModulePairs, name: str, used: Container[str]
+) -> dict[str, Tensor]:
+    """Return the weights ``source`` under our names; each is used exactly once.
+
+    A pair may also name single tensors. Modules that are not among the ``used`` ones, such as
+    auxiliary classifiers, have no part in evaluation and are left out.
+    """
     rest = {key: value for key, value in source.items() if not key.endswith(COUNTER)}
-    places: dict[str, list[str]] = {}
-    for key in rest:
-        places.setdefault(key.rpartition(".")[0], []).append(key)
     weights: dict[str, Tensor] = {}
     for ours, theirs in modules.items():
-        if theirs not in places:
+        prefix = f"{theirs}."
+        keys = [key for key in rest if key.rpartition(".")[0] == theirs]
+        if theirs in rest:
+            weights[ours] = rest.pop(theirs)
+        elif not keys:
             raise UsageError(f"{name}: {theirs} has no weights, or is used more than once")
-        for key in places.pop(theirs):
-            weights[f"{ours}.{key.rpartition('.')[2]}"] = rest[key]
-    if places:
-        module, keys = next(iter(places.items()))
-        raise UsageError(f"{name}: {module or keys[0]} is part of no block")
+        for key in keys:
+            weights[f"{ours}.{key.removeprefix(prefix)}"] = rest.pop(key)
+    for key in rest:
+        if (module := key.rpartition(".")[0]) in used or key in used:
+            raise UsageError(f"{name}: {module or key} is part of no block")
     return weights
 
 
@@ -118,10 +126,7 @@ def _complete_norms(weights: dict[str, Tensor], expected: Mapping[str, Tensor], 
 
 def _reshaped(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights with linear layers as 1x1 convolutions, or the reverse, where ours are."""
-    return {
-        key: tensor if tensor.ndim < 2 else tensor.reshape(expected[key].shape)
-        for key, tensor in weights.items()
-    }
+    return {key: tensor.reshape(expected[key].shape) for key, tensor in weights.items()}
 
 
 def _norm_eps(module: nn.Module, name: str) -> float:

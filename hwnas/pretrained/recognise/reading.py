@@ -10,7 +10,7 @@ from torch import nn
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.size import Size
 from hwnas.pretrained.recognise.groups import Add, Conv, Gate, Group, Other, Pool
-from hwnas.pretrained.recognise.layers import Kind
+from hwnas.pretrained.recognise.kinds import Kind
 
 Taken = TypeVar("Taken", Conv, Gate, Pool, Other)
 ModulePairs = dict[str, str]
@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
     groups: Sequence[Group]
     value: int
-    """Index of the layer whose output is the feature map."""
+    """Index of the layer whose output is the feature map; the groups begin with the next one."""
     channels: int
     size: Size
     parts: tuple[int, ...] = ()
@@ -200,7 +200,7 @@ def is_square(conv: Conv) -> bool:
     module = conv.module
     if not isinstance(module, nn.Conv2d):
         return False
-    padding = ("same",) if _pads_same(module) else module.padding
+    padding = ("same",) if pads_same(module) else module.padding
     sides = (module.kernel_size, module.stride, padding)
     return (
         all(len(set(pair)) == 1 for pair in sides)
@@ -212,14 +212,14 @@ def is_square(conv: Conv) -> bool:
 def padding_of(conv: Conv) -> Literal["symmetric", "same"] | int:
     """Return the `Block.padding` of a convolution that `is_square`."""
     module = conv.module
-    if _pads_same(module):
+    if pads_same(module):
         return "same"
     assert isinstance(module, nn.Conv2d) and isinstance(module.padding, tuple)
     pixels, half = module.padding[0], module.kernel_size[0] // 2
     return "symmetric" if pixels == half and module.kernel_size[0] % 2 else pixels
 
 
-def _pads_same(module: nn.Module) -> bool:
+def pads_same(module: nn.Module) -> bool:
     """Return whether a convolution pads as TensorFlow does: timm's for weights from there, or
     PyTorch's, which has stride 1."""
     return type(module).__name__ == "Conv2dSame" or getattr(module, "padding", None) == "same"

@@ -29,11 +29,12 @@ _EXPANDED = (
     "double_conv", "basic_se", "bottleneck_se", "basic_se_d", "bottleneck_se_d",
     "convnext",
 )  # fmt: skip
+_LOGITS = tuple(op for op, row in OPS.items() if row.gives_logits)
 _COLOURS = {
     **dict.fromkeys(
         ("conv", "bare_conv", "conv_bn", "dense_layer", "relu_conv_bn", "transition"), "conv"
     ),
-    **dict.fromkeys(("logits", "norm_logits"), "logits"),
+    **dict.fromkeys(_LOGITS, "logits"),
     **{op: op for op in ("fused_mbconv", "identity")},
     **dict.fromkeys((*_EXPANDED, "depthwise_separable"), "mbconv"),
     "cell": "fused_mbconv",
@@ -166,7 +167,7 @@ def _box(block: BlockRow, left: float, width: float, blocks: Sequence[BlockRow])
 def _inside(block: BlockRow) -> list[str]:
     if block.op == "identity":
         return ["skip"]
-    if block.op in ("logits", "norm_logits"):
+    if block.op in _LOGITS:
         return ["linear"]
     if block.op == "global_pool":
         return ["pool"]

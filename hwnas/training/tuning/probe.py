@@ -28,6 +28,8 @@ def fit_classifier(network: nn.Module, data: Data, class_weights: Tensor | None)
     Other layers do not change. The features are computed once, in evaluation mode.
     """
     linear = classifier(network)
+    if not isinstance(linear, nn.Linear):  # has the classes that it was trained for
+        return
     features, labels = _features(network, linear, data)
     mean, std = features.mean(0), features.std(0).clamp_min(1e-6)
     weight, bias = _logistic_regression(

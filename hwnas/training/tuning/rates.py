@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from hwnas.nn.blocks.ends import Logits
+from hwnas.nn.blocks.ends import ConvLogits, Logits
 from hwnas.nn.network import Network
 from hwnas.training.plan import TrainingPlan
 
@@ -44,6 +44,7 @@ def rate_factors(network: nn.Module, plan: TrainingPlan) -> dict[nn.Parameter, f
     return factors | dict.fromkeys(classifier(network).parameters(), plan.head_rate)
 
 
-def classifier(network: nn.Module) -> nn.Linear:
-    """Return the linear layer of the logits."""
-    return next(module.linear for module in network.modules() if isinstance(module, Logits))
+def classifier(network: nn.Module) -> nn.Linear | nn.Conv2d:
+    """Return the linear layer of the logits, or the convolution of their pixels."""
+    ends = (module for module in network.modules() if isinstance(module, Logits | ConvLogits))
+    return next(end.linear for end in ends)

@@ -48,12 +48,13 @@ def test_units_of_shufflenet_are_read_by_what_they_compute() -> None:
     verify(source, loaded(architecture, weights), SHAPE, "mine")
 
 
-@pytest.mark.parametrize(
-    "module", [ShuffleUnit(side_size=5), ShuffleUnit(groups=4), ShuffleUnit(swaps=True)]
-)
-def test_units_that_differ_from_those_of_shufflenet_are_refused(module: nn.Module) -> None:
-    with pytest.raises(UsageError, match="begins no block that hwnas has"):
-        recognise(Head(module), SHAPE)
+@pytest.mark.parametrize("module", [ShuffleUnit(side_size=5), ShuffleUnit(swaps=True)])
+def test_units_that_differ_from_those_of_shufflenet_are_none(module: nn.Module) -> None:
+    source = randomise(Head(module)).eval()
+    architecture, weights = recognise(source, SHAPE)
+    assert [block.op for block in architecture.blocks].count("shuffle_unit") < 2
+    assert "piece" in {block.op for block in architecture.blocks}
+    verify(source, loaded(architecture, weights), SHAPE, "mine")
 
 
 class Dense(nn.Module):
@@ -84,5 +85,10 @@ def test_layers_of_densenet_append_to_their_input() -> None:
         "transition k2 s2 e1 12>8 @32 relu",
     ]
     verify(source, loaded(architecture, weights), SHAPE, "mine")
-    with pytest.raises(UsageError, match=r"middle\.0\.layers\.0 \(BatchNorm2d\) begins no block"):
-        recognise(Head(Dense(input_first=False)), SHAPE)
+    other = recognise(Head(Dense(input_first=False)), SHAPE).architecture
+    assert [block.op for block in other.blocks[1:3]] == ["piece", "transition"]
+
+
+def test_other_shuffles_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"middle\.0\.shuffle \(ChannelShuffle\) is no layer"):
+        recognise(Head(ShuffleUnit(groups=4)), SHAPE)

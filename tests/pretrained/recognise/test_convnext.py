@@ -85,9 +85,22 @@ def test_a_block_may_have_a_scale(scaled: bool) -> None:
         torch.testing.assert_close(loaded(architecture, weights)(images), source(images))
 
 
-@pytest.mark.parametrize("other", [Block(1e-5), Block(approximate="tanh"), Block(last=False)])
-def test_a_block_that_differs_is_refused(other: nn.Module) -> None:
-    with pytest.raises(UsageError, match=r"middle\.0\.depthwise \(7x7 convolution, 8 groups"):
+def test_a_block_with_another_epsilon_is_a_piece() -> None:
+    torch.manual_seed(0)
+    source = Head(Block(1e-2)).eval()
+    architecture, weights = recognise(source, SHAPE)
+    assert architecture.blocks[1].piece.startswith("conv 8 k7 p3 g8 bias / layer_norm v0.01 / conv")
+    images = noise(SHAPE)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(architecture, weights)(images), source(images))
+
+
+@pytest.mark.parametrize(
+    ("other", "layer"),
+    [(Block(approximate="tanh"), r"middle\.0\.mlp\.1 \(GELU\)"), (Block(last=False), "permute")],
+)
+def test_a_block_with_other_layers_is_refused(other: nn.Module, layer: str) -> None:
+    with pytest.raises(UsageError, match=f"Head: {layer}.* is no layer that hwnas rebuilds"):
         recognise(Head(other), SHAPE)
 
 
@@ -102,8 +115,10 @@ class Gated(nn.Module):
         return x * self.gain
 
 
-def test_a_scale_alone_is_no_block() -> None:
-    with pytest.raises(
-        UsageError, match=r"middle\.0\.gain \(a product with a parameter\) begins no block"
-    ):
-        recognise(Head(Gated()), SHAPE)
+def test_a_scale_alone_is_a_piece() -> None:
+    source = Head(Gated()).eval()
+    architecture, weights = recognise(source, SHAPE)
+    assert architecture.blocks[1].key == "piece k1 s1 e1 8>8 @32 = scale"
+    images = noise(SHAPE)
+    with torch.inference_mode():
+        assert torch.equal(loaded(architecture, weights)(images), source(images))

@@ -76,6 +76,13 @@ def test_blocks_of_resnet_are_basic_ones_and_bottlenecks() -> None:
     ]
 
 
+def ops(source: nn.Module) -> list[str]:
+    """Return the operations of the blocks that ``source`` is read as, and compare the logits."""
+    architecture, weights = recognise(source.eval(), SHAPE)
+    verify(source, loaded(architecture, weights), SHAPE, "mine")
+    return [block.op for block in architecture.blocks]
+
+
 class Bottleneck(nn.Module):
     """A bottleneck whose projection of the input comes first, or that lacks a part."""
 
@@ -112,8 +119,7 @@ def test_shortcuts_of_resnet_d_average_pixels() -> None:
         assert architecture.blocks[1].key == f"basic_d k3 s2 e1.5 8>8 @{size // 2} relu"
         verify(source, loaded(architecture, weights), shape, "mine")
     for other in (Downsampling(window=3), Downsampling(counts_padding=True)):
-        with pytest.raises(UsageError, match="begins no block"):
-            recognise(Head(other), SHAPE)
+        assert ops(randomise(Head(other))) == ["conv", "piece", "logits"]
 
 
 class Universal(nn.Module):
@@ -172,11 +178,11 @@ def test_a_convolution_behind_the_global_pool_is_part_of_the_head() -> None:
         torch.testing.assert_close(loaded(architecture, weights)(images), source(images))
 
 
-def test_a_projection_where_the_shapes_are_equal_is_no_block_of_ours() -> None:
-    assert recognise(Head(Bottleneck(stride=2, projection_stride=2)), SHAPE).architecture.blocks
+def test_a_projection_where_the_shapes_are_equal_is_a_fixed_piece() -> None:
+    strided = randomise(Head(Bottleneck(stride=2, projection_stride=2)))
+    assert ops(strided) == ["conv", "bottleneck", "logits"]
     for other in (Bottleneck(), Bottleneck(stride=2, projection_stride=2, activation=False)):
-        with pytest.raises(UsageError, match=r"middle.0.layers.6 \(1x1 convolution, no activ"):
-            recognise(Head(other), SHAPE)
+        assert ops(randomise(Head(other))) == ["conv", "piece", "logits"]
 
 
 def test_the_blocks_are_those_of_the_paper() -> None:
@@ -199,21 +205,25 @@ def conv(kernel_size: int = 3, dilation: int = 1, groups: int = 1, bias: bool = 
 
 
 @pytest.mark.parametrize(
-    ("middle", "message"),
+    ("middle", "blocks"),
     [
-        ([nn.GELU()], r"Head: middle.0 \(GELU\) begins no block"),
-        ([nn.AvgPool2d(2)], r"middle.0 \(AvgPool2d\) begins no block"),
-        ([conv(dilation=2), nn.ReLU()], r"middle.0 \(3x3 convolution, no batch norm, then relu\)"),
-        ([conv(), nn.BatchNorm2d(8)], r"middle.0 \(3x3 convolution, no activation\)"),
-        ([conv(groups=4), nn.BatchNorm2d(8), nn.ReLU()], r"middle.0 \(3x3 convolution, 4 groups"),
-        ([conv(dilation=2), nn.BatchNorm2d(8), nn.ReLU()], r"middle.0 \(3x3 convolution"),
-        ([conv(5, 2, bias=True), nn.BatchNorm2d(8), nn.ReLU()], r"\(5x5 convolution, a bias, then"),
-        ([conv(), nn.BatchNorm2d(8), nn.Sigmoid()], "then sigmoid, unknown here"),
+        ([nn.GELU()], ["gelu"]),
+        ([nn.AvgPool2d(2)], ["avg_pool k2 s2 padded"]),
+        ([conv(dilation=2), nn.ReLU()], ["conv 8 k3 p2 d2 / relu"]),
+        ([conv(), nn.BatchNorm2d(8)], ["conv_bn k3 s1 e1 8>8 @32"]),
+        ([conv(groups=4), nn.BatchNorm2d(8), nn.ReLU()], ["conv 8 k3 p1 g4 / norm / relu"]),
+        (
+            [conv(5, 2, bias=True), nn.BatchNorm2d(8), nn.ReLU()],
+            ["conv 8 k5 p4 d2 bias / norm / relu"],
+        ),
+        ([conv(), nn.BatchNorm2d(8), nn.Sigmoid()], ["conv 8 k3 p1 / norm / sigmoid"]),
     ],
 )
-def test_the_first_module_that_is_no_block_is_named(middle: list[nn.Module], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        recognise(Head(*middle), SHAPE)
+def test_layers_that_are_no_blocks_are_pieces(middle: list[nn.Module], blocks: list[str]) -> None:
+    source = randomise(Head(*middle))
+    architecture, weights = recognise(source, SHAPE)
+    assert [block.piece or block.key for block in architecture.blocks[1:-1]] == blocks
+    verify(source, loaded(architecture, weights), SHAPE, "mine")
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -248,11 +258,16 @@ class DependsOnValues(Head):
         return super().forward(x if x.sum() > 0 else -x)
 
 
-def test_a_computation_that_is_no_chain_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"mul \(mul\) \(a function of torch\) begins no block"):
-        recognise(Branching(), SHAPE)
+def test_a_computation_that_depends_on_values_is_refused() -> None:
     with pytest.raises(UsageError, match=r"DependsOnValues: torch\.fx cannot trace it"):
         recognise(DependsOnValues(), SHAPE)
+
+
+def test_a_value_that_skips_layers_makes_them_a_piece() -> None:
+    source = randomise(Branching())
+    [block, _] = recognise(source, SHAPE).architecture.blocks
+    assert block.piece == "conv 8 k3 s2 p1 / norm / relu / times v1.0 / add from 4 2"
+    assert ops(source) == ["piece", "logits"]
 
 
 def test_a_layer_that_runs_twice_is_no_pair_of_blocks() -> None:
@@ -261,15 +276,12 @@ def test_a_layer_that_runs_twice_is_no_pair_of_blocks() -> None:
         recognise(Head(shared, shared), SHAPE)
 
 
-def test_weights_that_no_block_uses_are_an_error() -> None:
+def test_weights_that_evaluation_does_not_use_are_left_out() -> None:
     module = Head()
     module.spare = nn.Linear(2, 2)
-    with pytest.raises(UsageError, match="Head: spare is part of no block"):
-        recognise(module, SHAPE)
-    own = Head()
-    own.scale = nn.Parameter(torch.ones(1))
-    with pytest.raises(UsageError, match="Head: scale is part of no block"):
-        recognise(own, SHAPE)
+    module.scale = nn.Parameter(torch.ones(1))
+    assert not {"spare", "scale"} & {*recognise(module, SHAPE).weights}
+    assert ops(randomise(module)) == ["conv", "logits"]
 
 
 def test_functions_and_methods_are_layers_too() -> None:

@@ -98,7 +98,7 @@ def test_a_hidden_layer_may_take_all_pixels_and_convolutions_may_have_any_paddin
     images = noise(SHAPE)
     with torch.inference_mode():
         torch.testing.assert_close(loaded(architecture, weights)(images), source(images))
-    with pytest.raises(UsageError, match=r"classifier\.0 \(linear layer\) begins no block"):
+    with pytest.raises(UsageError, match=r"classifier\.0 \(linear layer of 16 feat"):
         recognise(Flattened(hidden=16), SHAPE)
 
 

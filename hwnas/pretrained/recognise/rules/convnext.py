@@ -1,4 +1,4 @@
-"""The blocks of ConvNeXt, its layer norms between them, and its convolutions of patches."""
+"""The blocks of ConvNeXt, and its layer norms between them."""
 
 from __future__ import annotations
 
@@ -57,19 +57,6 @@ def layer_norm(place: Place) -> Match | None:
     channels = place.channels
     block = Block("layer_norm", channels, channels, 1, 1, 1, place.size)
     return rest.match(block, {"": norm.path})
-
-
-def patches(place: Place) -> Match | None:
-    """Read a convolution of patches that do not overlap, without activation."""
-    rest = Reading(place)
-    conv = rest.padded_conv(lambda conv: conv.dense and not conv.activation)
-    if conv is None or conv.kernel_size % 2 or conv.kernel_size != conv.stride:
-        return None
-    if padding_of(conv) != 0:
-        return None
-    size = conv.kernel_size
-    block = Block("conv_bn", place.channels, conv.out_channels, size, size, 1, place.size)
-    return rest.match(block, conv_norms({"": conv}))
 
 
 def _norm(rest: Reading) -> Other | None:

@@ -26,6 +26,26 @@ def conv(place: Place) -> Match | None:
     return rest.match(block, conv_norms({"": conv}))
 
 
+def plain_conv(place: Place) -> Match | None:
+    """Read a dense convolution without activation, such as that of the patches of ConvNeXt."""
+    rest = Reading(place)
+    conv = rest.padded_conv(lambda conv: conv.dense and not conv.activation)
+    if conv is None or (padding := padding_of(conv)) == "same":
+        return None
+    size, stride = conv.kernel_size, conv.stride
+    block = Block(
+        "conv_bn",
+        place.channels,
+        conv.out_channels,
+        size,
+        stride,
+        1,
+        place.size,
+        padding=padding,
+    )
+    return rest.match(block, conv_norms({"": conv}))
+
+
 def max_pool(place: Place) -> Match | None:
     rest = Reading(place)
     pool = rest.max_pool()
@@ -71,6 +91,21 @@ def hidden(place: Place) -> Match | None:
     out_channels, activation = linear.out_channels, linear.activation
     block = Block(op, place.channels, out_channels, side, 1, 1, place.size, activation)
     return rest.match(block, {"conv" if op == "mix" else "linear": linear.path})
+
+
+def conv_logits(place: Place) -> Match | None:
+    """Read a 1x1 convolution [with activation] and a global pool, the last of the network."""
+    rest = Reading(place)
+    conv = rest.linear()
+    if conv is None or rest.pool() is None or rest.groups:
+        return None
+    if conv.module.bias is None or conv.activation not in ("", *ACTIVATIONS):
+        return None
+    # without activation both commute
+    op, activation = ("conv_logits", conv.activation) if conv.activation else ("logits", "relu6")
+    classes = conv.out_channels
+    block = Block(op, place.channels, classes, 1, 1, 1, place.size, activation)
+    return rest.match(block, {"linear": conv.path})
 
 
 def logits(place: Place) -> Match | None:

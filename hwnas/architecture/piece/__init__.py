@@ -1,0 +1,1 @@
+"""Fixed pieces of networks: small graphs of layers with one input and one output, as text."""
