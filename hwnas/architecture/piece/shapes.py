@@ -12,6 +12,7 @@ from hwnas.architecture.piece.steps import CONSTANTS, FUNCTIONS, WINDOWS, Step, 
 from hwnas.architecture.size import Size, area, axes, size_of, size_text
 from hwnas.errors import UsageError
 
+SMOOTH = (*SMOOTH_ACTIVATIONS, "gelu_tanh", "sigmoid", "tanh")
 FOLDED = ("norm", "scale", *FUNCTIONS, *CONSTANTS)
 """Steps that a runtime computes together with the convolution before them."""
 
@@ -156,7 +157,7 @@ def _kernel(step: Step, inputs: Sequence[Shape], out: Shape) -> Kernel:
         case "add":
             return Kernel(elements=out.elements + sum(shape.elements for shape in inputs))
         case op if op in (*FUNCTIONS, *CONSTANTS):
-            smooth = out.elements if op in (*SMOOTH_ACTIVATIONS, "sigmoid", "tanh") else 0
+            smooth = out.elements if op in SMOOTH else 0
             return Kernel(elements=2 * out.elements, hswish_elements=smooth)
         case _:  # copies
             return Kernel(elements=2 * out.elements)

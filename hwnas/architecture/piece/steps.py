@@ -22,7 +22,8 @@ Padding = Pair | Literal["same"]
 
 SEPARATOR = " / "
 FUNCTIONS = (
-    "relu", "relu6", "hswish", "silu", "gelu", "sigmoid", "hardsigmoid", "tanh", "leaky_relu",
+    "relu", "relu6", "hswish", "silu", "gelu", "gelu_tanh", "sigmoid", "hardsigmoid", "tanh",
+    "leaky_relu",
 )  # fmt: skip
 """Steps that apply a function to each element; `Step.value` is the slope of ``leaky_relu``."""
 CONSTANTS = ("times", "plus")

@@ -7,8 +7,10 @@ multiplies a channel and its quantisation step by the same constant, so the grid
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -99,7 +101,8 @@ class _LayerTracer(fx.Tracer):
 
 def _is_rounded(node: fx.Node, parts: Mapping[str, nn.Module]) -> bool:
     """Return whether the int8 file rounds here: not within convolution, norm and activation."""
-    if node.op not in ("placeholder", "call_module", "call_function", "call_method"):
+    kinds = ("placeholder", "call_module", "call_function", "call_method")
+    if node.op not in kinds or _is_size(node):
         return False
     if node.op == "call_module" and isinstance(parts[str(node.target)], nn.Dropout | nn.Identity):
         return False
@@ -109,6 +112,13 @@ def _is_rounded(node: fx.Node, parts: Mapping[str, nn.Module]) -> bool:
     if isinstance(part, _WEIGHTS):
         return not isinstance(after, _NORMS + _ACTIVATIONS)
     return not (isinstance(part, _NORMS) and isinstance(after, _ACTIVATIONS))
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Return whether a node is the shape of a feature map, or a part of it."""
+    source = node.args[0] if node.args else None
+    is_part = node.target is operator.getitem and isinstance(source, fx.Node)
+    return node.target is getattr or (is_part and _is_size(cast(fx.Node, source)))
 
 
 def _part(node: fx.Node, parts: Mapping[str, nn.Module]) -> nn.Module | None:

@@ -20,7 +20,12 @@ from hwnas.nn.blocks.convnext import ChannelNorm
 from hwnas.nn.blocks.layers import ACTIVATIONS, GATES
 from hwnas.nn.padding import pad_same
 
-FUNCTIONS: dict[str, Callable[[], nn.Module]] = {**ACTIVATIONS, **GATES, "tanh": nn.Tanh}
+FUNCTIONS: dict[str, Callable[[], nn.Module]] = {
+    **ACTIVATIONS,
+    **GATES,
+    "tanh": nn.Tanh,
+    "gelu_tanh": lambda: nn.GELU("tanh"),
+}
 
 
 class Piece(nn.Module):

@@ -31,8 +31,9 @@ def function_layers(node: fx.Node, inputs: tuple[int, ...]) -> Iterator[Layer]:
     elif name == "leaky_relu":
         slope = argument(node, 1, "negative_slope")
         yield Layer("act", path, inputs, None, "leaky_relu", value=0.01 if slope is None else slope)
-    elif name in ACTIVATIONS and node.kwargs.get("approximate", "none") == "none":
-        yield Layer("act", path, inputs, activation=ACTIVATIONS[name])
+    elif name in ACTIVATIONS:
+        tanh = argument(node, 1, "approximate") == "tanh"
+        yield Layer("act", path, inputs, activation="gelu_tanh" if tanh else ACTIVATIONS[name])
     elif _pools_globally(node, name):
         yield Layer("pool", path, inputs)
     elif name in POOLS and not node.kwargs.get("return_indices"):

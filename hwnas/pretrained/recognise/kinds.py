@@ -25,6 +25,7 @@ ACTIVATIONS = {
     "hardswish": "hswish",
     "silu": "silu",
     "gelu": "gelu",
+    "gelutanh": "gelu_tanh",
     "swish": "silu",
     "sigmoid": "sigmoid",
     "hardsigmoid": "hardsigmoid",

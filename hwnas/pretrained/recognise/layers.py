@@ -145,7 +145,7 @@ def _module_layers(path: str, module: nn.Module, inputs: tuple[int, ...]) -> Ite
         case nn.LayerNorm():
             yield Layer("layer_norm", path, inputs, module)
         case nn.GELU(approximate="tanh"):
-            yield Layer("other", path, inputs, module)
+            yield Layer("act", path, inputs, module, "gelu_tanh")
         case nn.Linear():
             yield Layer("linear", path, inputs, module)
         case nn.AdaptiveAvgPool2d(output_size=1 | (1, 1)):

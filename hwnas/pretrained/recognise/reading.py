@@ -78,6 +78,12 @@ class Reading:
         group = self._next(Other)
         return self._take(group) if group is not None and group.layer.kind == kind else None
 
+    def scale(self) -> Other | None:
+        """Take a product with a parameter for each channel of the block's input."""
+        group = self._next(Other)
+        fits = group is not None and group.layer.span == (0, self.place.channels)
+        return self.layer("scale") if fits else None
+
     def back(self) -> None:
         """Go on with the block's input."""
         self.value = self.place.value

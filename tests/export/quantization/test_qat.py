@@ -104,6 +104,19 @@ def test_the_rounded_network_is_closer_to_the_int8_file_than_float(tmp_path: Pat
     assert np.abs(got - file).mean() < 0.85 * np.abs(plain - file).mean()
 
 
+def test_maps_in_the_size_of_others_are_rounded_and_sizes_are_not() -> None:
+    text = "avg_pool k2 s2 / conv 8 bias / sigmoid / resize from 3 0 / mul from 0 4"
+    blocks = (*BLOCKS[:1], Block("piece", 8, 8, 1, 1, 1, 6, piece=text), *BLOCKS[3:])
+    torch.manual_seed(0)
+    network, images = untrained(blocks), next(tiny_data(8).in_order())[0]
+    plain = network.eval()(images)
+    with quantisation_aware(network) as rounded, torch.no_grad():
+        rounded.train()
+        rounded(images)
+        got = rounded.eval()(images)
+    assert 0 < (got - plain).abs().max() < 0.2 * plain.abs().max()
+
+
 def remaining_loss(seed: int) -> float:
     """Return the loss with 2-bit weights after training with them, relative to before."""
     torch.manual_seed(seed)

@@ -85,23 +85,37 @@ def test_a_block_may_have_a_scale(scaled: bool) -> None:
         torch.testing.assert_close(loaded(architecture, weights)(images), source(images))
 
 
-def test_a_block_with_another_epsilon_is_a_piece() -> None:
+@pytest.mark.parametrize(
+    ("other", "steps"),
+    [
+        (Block(1e-2), "conv 8 k7 p3 g8 bias / layer_norm v0.01 / conv"),
+        (Block(approximate="tanh"), "/ layer_norm v1e-06 / conv 24 bias / gelu_tanh / conv 8 bias"),
+    ],
+)
+def test_a_block_with_other_layers_is_a_piece(other: nn.Module, steps: str) -> None:
     torch.manual_seed(0)
-    source = Head(Block(1e-2)).eval()
+    source = Head(other).eval()
     architecture, weights = recognise(source, SHAPE)
-    assert architecture.blocks[1].piece.startswith("conv 8 k7 p3 g8 bias / layer_norm v0.01 / conv")
+    assert steps in architecture.blocks[1].piece
     images = noise(SHAPE)
     with torch.inference_mode():
         torch.testing.assert_close(loaded(architecture, weights)(images), source(images))
 
 
-@pytest.mark.parametrize(
-    ("other", "layer"),
-    [(Block(approximate="tanh"), r"middle\.0\.mlp\.1 \(GELU\)"), (Block(last=False), "permute")],
-)
-def test_a_block_with_other_layers_is_refused(other: nn.Module, layer: str) -> None:
-    with pytest.raises(UsageError, match=f"Head: {layer}.* is no layer that hwnas rebuilds"):
-        recognise(Head(other), SHAPE)
+def test_a_block_that_exchanges_rows_and_columns_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"Head: permute.* is no layer that hwnas rebuilds"):
+        recognise(Head(Block(last=False)), SHAPE)
+
+
+def test_a_scale_of_all_channels_alike_is_part_of_no_block() -> None:
+    module = Block()
+    module.gamma = nn.Parameter(torch.tensor([0.5]))
+    source = Head(module).eval()
+    architecture, weights = recognise(source, SHAPE)
+    assert architecture.blocks[1].piece.endswith("scale 1 / add from 0 6")
+    images = noise(SHAPE)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(architecture, weights)(images), source(images))
 
 
 class Gated(nn.Module):

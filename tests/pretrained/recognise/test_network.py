@@ -123,20 +123,27 @@ def test_shortcuts_of_resnet_d_average_pixels() -> None:
 
 
 class Universal(nn.Module):
-    """A universal inverted bottleneck of MobileNetV4: depthwise before or after the expansion."""
+    """A universal inverted bottleneck of MobileNetV4: depthwise before or after the expansion.
 
-    def __init__(self, start: int, middle: int, stride: int = 1, inner: int = 24) -> None:
+    A scaled one has no norm at its end, but a bias and a factor of each channel, as in FastViT.
+    """
+
+    def __init__(
+        self, start: int, middle: int, stride: int = 1, inner: int = 24, scaled: bool = False
+    ) -> None:
         super().__init__()
         first = stride if not middle else 1
         self.start = depthwise_unit(8, start, first) if start else nn.Identity()
         self.expand = nn.Sequential(*unit(8, inner, 1), nn.ReLU())
         middle_layers = (*depthwise_unit(inner, middle, stride), nn.ReLU()) if middle else ()
         self.middle = nn.Sequential(*middle_layers)
-        self.project = unit(inner, 8, 1)
+        self.project = nn.Conv2d(inner, 8, 1) if scaled else unit(inner, 8, 1)
+        self.gain = nn.Parameter(torch.rand(8, 1, 1)) if scaled else None
         self.adds = stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.project(self.middle(self.expand(self.start(x))))
+        y = y if self.gain is None else y * self.gain
         return x + y if self.adds else y
 
 
@@ -147,6 +154,7 @@ class Universal(nn.Module):
         (Universal(3, 5, stride=2), "uib k5 s2 e3 8>8 @32 a3 relu"),
         (Universal(3, 0), "uib k1 s1 e3 8>8 @32 a3 relu"),
         (Universal(5, 0, stride=2), "uib k1 s2 e3 8>8 @32 a5 relu"),
+        (Universal(7, 0, scaled=True), "uib k1 s1 e3 8>8 @32 a7 relu"),
         (Universal(0, 3), "mbconv k3 s1 e3 8>8 @32 relu"),
         (Universal(0, 3, inner=8), "uib k3 s1 e1 8>8 @32 relu"),
         (
@@ -164,7 +172,10 @@ def test_universal_bottlenecks_and_separable_convolutions_are_blocks(
     assert architecture.blocks[1].key == key
     images = noise(SHAPE)
     with torch.inference_mode():
-        assert torch.equal(loaded(architecture, weights)(images), source(images))
+        expected, logits = source(images), loaded(architecture, weights)(images)
+    # a bias becomes the mean of a norm, which is rounded
+    scaled = isinstance(module, Universal) and module.gain is not None
+    assert torch.allclose(logits, expected) if scaled else torch.equal(logits, expected)
 
 
 def test_a_convolution_behind_the_global_pool_is_part_of_the_head() -> None:

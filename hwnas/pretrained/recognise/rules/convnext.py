@@ -19,7 +19,7 @@ def convnext(place: Place) -> Match | None:
     depthwise = rest.conv(lambda conv: conv.depthwise and not conv.activation)
     norm = _norm(rest)
     expand, project = rest.linear(), rest.linear()
-    scale = rest.layer("scale")
+    scale = rest.scale()
     if depthwise is None or norm is None or expand is None or project is None:
         return None
     if (
@@ -44,7 +44,7 @@ def convnext(place: Place) -> Match | None:
         "layers.project.conv": project.path,
     }
     if scale is not None:
-        pairs["layers.project.norm"] = scale.path.rpartition(".")[0]
+        pairs["layers.project.norm.weight"] = scale.path
     return rest.match(block, pairs)
 
 

@@ -37,7 +37,8 @@ def mbconv(place: Place) -> Match | None:
 def uib(place: Place) -> Match | None:
     """Read a universal inverted bottleneck that is no `mbconv`.
 
-    [Depthwise without activation,] 1x1 with, [depthwise with, squeeze-excite,] 1x1 without.
+    [Depthwise without activation,] 1x1 with, [depthwise with, squeeze-excite,] 1x1 without, and
+    behind one without norm perhaps a scale of each channel, as in FastViT.
     """
     rest = Reading(place)
     start = rest.conv(lambda conv: conv.depthwise and not conv.activation)
@@ -48,6 +49,7 @@ def uib(place: Place) -> Match | None:
     last = depthwise or start
     if expand is None or project is None or last is None or padding_of(last) == "same":
         return None
+    scale = rest.scale() if project.norm is None else None
     if depthwise is not None:
         starts_strided = start is not None and start.stride > 1
         same_activation = depthwise.activation == expand.activation
@@ -66,6 +68,8 @@ def uib(place: Place) -> Match | None:
     )
     layers = {"start": start, "expand": expand, "depthwise": depthwise, "project": project}
     pairs = conv_norms({f"layers.{name}": conv for name, conv in layers.items()})
+    if scale is not None:
+        pairs["layers.project.norm.weight"] = scale.path
     return gated_match(rest, block, pairs, gate)
 
 
