@@ -47,7 +47,7 @@ class MeasureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warmup_runs: Annotated[int, msgspec.Meta(ge=0)] = 5
     """Least number of calls of every model before anything is timed."""
     warmup_s: NotNegative = 0.5
-    """Least duration of the warm-up of a batch of models."""
+    """Least duration of the warm-up of a process."""
     processes: Count = 5
     """Fresh processes over which the rounds are split, with the models regrouped in each. The ratio
     of two models differs by 1 to 3 % from process to process, whatever the number of rounds, and
@@ -60,7 +60,7 @@ class MeasureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A model is steady when the half-width of its 95 % interval is below this share of the
     median."""
     max_s: NotNegative = 60.0
-    """Time after which a batch of models stops, though not before ``min_rounds``."""
+    """Time after which a batch of at most 16 models stops, though not before ``min_rounds``."""
     pin: bool = True
     """Pin the process to fixed cores."""
     wait_idle_s: NotNegative = 0.0
@@ -115,7 +115,7 @@ class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cores: tuple[int, ...] = ()
     """Cores to pin to; empty: the last ones."""
     limit_s: Positive = 1800.0
-    """Time limit on the device for one measuring process."""
+    """Time limit on the device for one measuring process, for each 16 models that it measures."""
     patience_s: NotNegative = 20.0
     """How long to wait for a lost device before the measurement fails."""
 

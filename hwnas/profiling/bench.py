@@ -109,7 +109,7 @@ class Bench:
     def _measure_batch(self, jobs: Sequence[ModelJob], batch: int) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             subjects = [
-                _export(job, self.profile, Path(scratch) / str(number))
+                export_job(job, self.profile, Path(scratch) / str(number))
                 for number, job in enumerate(jobs)
             ]
             # first, so that a failing profiler loses no measurement
@@ -155,7 +155,7 @@ class Bench:
         return block_shares(subject.path, self.profile, job.blocks)
 
 
-def _export(job: ModelJob, profile: DeviceProfile, stem: Path) -> Subject:
+def export_job(job: ModelJob, profile: DeviceProfile, stem: Path) -> Subject:
     """Export the untrained model of a job for its latency."""
     format = RUNTIMES[profile.runtime].format
     path = stem.with_suffix(f".{format}")

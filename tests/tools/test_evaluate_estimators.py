@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tools.evaluate.cells.gradients import KINDS, Comparison, paired_table
 from tools.evaluate.exhaustive.gradients.estimators import (
     accumulated_cosine,
     decision_gradients,
@@ -15,6 +16,7 @@ from tools.evaluate.exhaustive.gradients.estimators import (
     policy_gradients,
     summary,
 )
+from tools.evaluate.exhaustive.gradients.instruments import paired_rows
 
 CHOICES = np.array(list(product(range(2), range(3))))
 LOSSES = np.array([0.3, 0.9, 0.5, 0.1, 0.7, 0.2])
@@ -55,3 +57,35 @@ def test_the_summary_of_draws_with_a_known_mean_and_noise() -> None:
     assert line.signal == pytest.approx(1.0, abs=0.02)
     # the mean of 3 draws has the noise 1 / 3, the signal 1
     assert accumulated_cosine(line, 3) == pytest.approx(0.6 * (3 / 4) ** 0.5, abs=0.02)
+
+
+def test_pairs_of_searches_are_compared_seed_by_seed() -> None:
+    figures = [0.0] * 10
+    ends = [
+        [
+            [*figures[:3], 0.1, 0.2, 0.0, 0, 0, 0.5, 0.0],
+            [*figures[:3], 0.3, 0.2, 0.0, 0, 0, 0.9, 0],
+        ],
+        [
+            [*figures[:3], 0.2, 0.2, 0.0, 0, 0, 0.4, 0.0],
+            [*figures[:3], 0.6, 0.2, 0.0, 0, 0, 0.6, 0],
+        ],
+    ]
+    assert paired_rows(ends) == [
+        ["tau with the truth", "0.20", "0.40", "+0.20 ± 0.10"],
+        ["tau with its own supernet", "0.20", "0.20", "+0.00 ± 0.00"],
+        ["regret, points", "0.70", "0.50", "-0.20 ± 0.10"],
+    ]
+
+
+def test_gradients_are_compared_with_the_first_order_on_the_same_batches() -> None:
+    falls = {"first order": (0.5, 0.7), "exact product": (0.6, 1.0)}
+    rows = [
+        Comparison(point, kind, 0.0, 0.0, falls.get(kind, (0.5, 0.7))[point], 1.0, 2.0)
+        for point in (0, 1)
+        for kind in KINDS
+    ]
+    lines = paired_table(rows, 4).splitlines()
+    assert "| exact product | 2 | +0.2000 ± 0.1000 | +0.0000 ± 0.0000 | +0.0000 ± 0.0000 |" in lines
+    assert "| difference, radius 0.1 | 2 | +0.0000 ± 0.0000 |" in "\n".join(lines)
+    assert all("first order" not in line for line in lines)

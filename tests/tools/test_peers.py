@@ -16,6 +16,7 @@ from hwnas.files import read_lines
 from hwnas.pretrained.load import load_source
 from hwnas.spaces.mobile.space import mobile_space
 from tools.peers import fine_tuning, plain_tuning, regrets
+from tools.peers.block_tables import by_tensorflow, chosen_blocks
 from tools.peers.problems import Tabular
 from tools.peers.proxyless_step import hwnas_steps
 from tools.peers.regrets import OWN, PEERS, Peer, Run, run_all, text
@@ -136,3 +137,18 @@ def test_the_network_of_the_script_is_that_of_hwnas() -> None:
     with torch.inference_mode():
         network: Any = plain_tuning._network(5).eval()
         torch.testing.assert_close(network.forward_features(image), ours.blocks[:-1](image))
+
+
+def test_blocks_of_a_table_are_of_all_sizes_and_a_child_times_each(tmp_path: Path) -> None:
+    blocks = chosen_blocks(12)
+    assert len(set(blocks)) == 12 and {block.op for block in blocks} >= {"mbconv", "fused_mbconv"}
+    areas = [block.in_shape[1] * block.in_shape[2] for block in blocks]
+    assert max(areas) > 4 * min(areas)
+    script = tmp_path / "child.py"
+    answer = "{'import_s': 1, 'converted_s': [0.5] * len(b), 'timed_s': [0.25] * len(b)"
+    script.write_text(
+        "import json, sys\nb = json.load(open(sys.argv[1]))\n"
+        f"assert b[0]['op'] == {blocks[0].op!r}\nprint(json.dumps({answer}, 'version': '2'}}))\n"
+    )
+    done = by_tensorflow(Path(sys.executable), blocks, tmp_path, script)
+    assert done == (([0.5] * 12, 3.0), "2")

@@ -15,6 +15,7 @@ from hwnas.devices.idle import wait_idle
 from hwnas.devices.profile import DeviceProfile, MeasureSpec
 from hwnas.devices.runner import Progress, Subject
 from hwnas.devices.runners.protocol import WorkerRequest, read_result
+from hwnas.devices.runners.schedule import models_per_process
 from hwnas.devices.runners.worker import HostFacts, WorkerRunner
 from hwnas.devices.transports.client import Client
 from hwnas.errors import DeviceError
@@ -34,6 +35,7 @@ class LocalHost:
 
     def __init__(self, profile: DeviceProfile) -> None:
         self.profile = profile
+        self.models_per_process = models_per_process(profile.runtime)
 
     @property
     def engines_folder(self) -> str:

@@ -49,6 +49,8 @@ class WorkerRequest(msgspec.Struct, frozen=True):
     """Cores to pin to; ``None``: not pinned."""
     gpu: GpuRequest | None
     models: tuple[ModelRequest, ...]
+    together: int
+    """Models that are open at once, a batch; the batches are measured one after the other."""
     reference: str
     """Path of the reference model."""
     references: tuple[str, ...]

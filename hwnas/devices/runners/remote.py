@@ -10,6 +10,7 @@ import shlex
 import time
 from collections.abc import Generator
 from contextlib import closing
+from math import ceil
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +21,7 @@ from hwnas.devices.profile import DeviceProfile, MeasureSpec
 from hwnas.devices.runner import Progress, Subject
 from hwnas.devices.runners.programs import benchmark_binary, push_kit, push_model, push_worker
 from hwnas.devices.runners.protocol import WorkerRequest, describe_status, read_result
+from hwnas.devices.runners.schedule import TOGETHER, models_per_process
 from hwnas.devices.runners.worker import HostFacts, WorkerRunner
 from hwnas.devices.transports.transport import (
     CommandResult,
@@ -54,6 +56,11 @@ class RemoteHost:
     @property
     def engines_folder(self) -> str:
         return f"{self.transport.folder}/engines"
+
+    @property
+    def models_per_process(self) -> int:
+        """As on this machine; programs other than the worker open all of their models at once."""
+        return models_per_process(self.profile.runtime) if self.program == "worker" else TOGETHER
 
     def facts(self) -> DeviceFacts:
         """Return what the device reports about itself; probed once."""
@@ -112,9 +119,13 @@ class RemoteHost:
             binary = benchmark_binary(self.transport, self.remote, self.facts())
             return run_benchmark_model(self.transport, binary, there, self.remote, progress)
         script, stdin = self._worker(there) if self.program == "worker" else self._native(there)
+        batches = max(1, ceil(len(there.models) / there.together))
         process = _Process(
             self.transport.stream(
-                script, stdin=stdin, limit_s=self.remote.limit_s, silence_s=MAX_SILENCE_S
+                script,
+                stdin=stdin,
+                limit_s=self.remote.limit_s * batches,
+                silence_s=MAX_SILENCE_S,
             ),
             self.profile.name,
         )

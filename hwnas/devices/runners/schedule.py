@@ -7,11 +7,21 @@ from random import Random
 
 import msgspec
 
+from hwnas.architecture.runtimes import RuntimeName
 from hwnas.devices.profile import MeasureSpec
 from hwnas.devices.runner import Progress
 
-MAX_MODELS = 16
-"""Most models that one worker process measures interleaved."""
+TOGETHER = 16
+"""Most models that are open at once and measured interleaved."""
+MODELS: dict[RuntimeName, int] = {"onnxruntime": 4 * TOGETHER}
+"""Most models that a worker process measures, `TOGETHER` where no number is given. The start and
+the warm-up take as long as some forty small models do, but only with ONNX Runtime latencies repeat
+as well in later batches of a process (``tools.bench.measuring.processes``)."""
+
+
+def models_per_process(runtime: RuntimeName) -> int:
+    """Return how many models of a runtime a worker process measures at most."""
+    return MODELS.get(runtime, TOGETHER)
 
 
 def per_process_spec(spec: MeasureSpec) -> MeasureSpec:
@@ -24,17 +34,18 @@ def per_process_spec(spec: MeasureSpec) -> MeasureSpec:
     )
 
 
-def assign_batches(count: int, processes: int, seed: int) -> list[tuple[int, list[int]]]:
+def assign_batches(count: int, processes: int, most: int, seed: int) -> list[tuple[int, list[int]]]:
     """Return batches of ``(process, indices of models)``: all models once for each process.
 
-    They are shuffled anew for each process, so that a model meets different neighbours.
+    A batch has at most ``most`` models. They are shuffled anew for each process, so that a model
+    meets different neighbours.
     """
     shuffler = Random(seed)
     plan: list[tuple[int, list[int]]] = []
     for process in range(processes):
         places = list(range(count))
         shuffler.shuffle(places)
-        plan += [(process, places[at : at + MAX_MODELS]) for at in range(0, count, MAX_MODELS)]
+        plan += [(process, places[at : at + most]) for at in range(0, count, most)]
     return plan
 
 

@@ -27,7 +27,12 @@ from hwnas.devices.runners.protocol import (
     WorkerResult,
     check_result,
 )
-from hwnas.devices.runners.schedule import assign_batches, per_process_spec, scaled_progress
+from hwnas.devices.runners.schedule import (
+    TOGETHER,
+    assign_batches,
+    per_process_spec,
+    scaled_progress,
+)
 from hwnas.devices.runners.spool import Spool
 from hwnas.errors import DeviceLost
 from hwnas.files import file_sha256
@@ -59,6 +64,11 @@ class WorkerHost(Protocol):
     @property
     def engines_folder(self) -> str:
         """Folder there where TensorRT caches its engines."""
+        ...
+
+    @property
+    def models_per_process(self) -> int:
+        """Most models that a worker process there measures."""
         ...
 
     def host_facts(self) -> HostFacts: ...
@@ -221,7 +231,8 @@ class WorkerRunner(Generic[Host]):
     ) -> list[WorkerRun]:
         """Run the worker processes of a measurement, one after the other."""
         spec = per_process_spec(self.profile.measure)
-        plan = assign_batches(len(subjects), self.profile.measure.processes, seed)
+        processes, most = self.profile.measure.processes, self.host.models_per_process
+        plan = assign_batches(len(subjects), processes, most, seed)
         spool = self._spool() if self.host.can_be_lost else None
         runs: list[WorkerRun] = []
         for number, (process, indices) in enumerate(plan):
@@ -274,6 +285,7 @@ class WorkerRunner(Generic[Host]):
                 )
                 for subject in subjects
             ),
+            together=TOGETHER,
             reference=str(self.reference),
             references=tuple(map(str, self.references)),
             spec=spec,

@@ -6,16 +6,18 @@ computer (see `hwnas.devices.worker.archive`). It reads one JSON request from st
 
     {"runtime": "onnxruntime" | "litert" | "torch", "threads": 1, "affinity": [3] | null,
      "gpu": {"provider", "number", "precision", "engines"} | null, "seed": 0,
-     "models": [{"name": "a", "path": "a.onnx"}, ...], "reference": "reference.onnx",
-     "references": ["reference_96.onnx", ...],
+     "models": [{"name": "a", "path": "a.onnx"}, ...], "together": 16,
+     "reference": "reference.onnx", "references": ["reference_96.onnx", ...],
      "spec": {"warmup_runs", "warmup_s", "runs", "min_rounds", "max_rounds", "ci", "max_s",
               "threads"}}
 
-A model may have its own ``"runtime"``, a ``"batch"`` if the file accepts any, and ``"shapes"`` of
-inputs, ``[{"name": "x" | null, "shape": [3, 96, 96]}]``, if their sizes are free. The worker writes
-JSON lines to stdout: ``{"progress": [visits done, visits planned]}`` from time to time, and at the
-end ``{"result": {"models": [...], "environment": {...}}}``, or ``{"error": "..."}`` (with
-``"file"`` if a model file is to blame) and exit status 1.
+At most ``"together"`` models are open at once, a batch; batches are measured one after the other,
+and the first has the whole warm-up. A model may have its own ``"runtime"``, a ``"batch"`` if the
+file accepts any, and ``"shapes"`` of inputs, ``[{"name": "x" | null, "shape": [3, 96, 96]}]``, if
+their sizes are free. The worker writes JSON lines to stdout:
+``{"progress": [visits done, visits planned]}`` from time to time, and at the end
+``{"result": {"models": [...], "environment": {...}}}``, or ``{"error": "..."}`` (with ``"file"`` if
+a model file is to blame) and exit status 1.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TextIO
 
 from hwnas.devices.worker.conditions import (
@@ -47,18 +50,20 @@ def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> di
     if problem := too_few_cores(request["threads"]):
         raise RuntimeError("; ".join(problem))
     before, ticks = conditions(), read_ticks()
-    runtime, seed, gpu = request["runtime"], request["seed"], request.get("gpu")
+    runtime, gpu = request["runtime"], request.get("gpu")
     watch = _gpu_watch(gpu)
     own = {"name": "reference", "path": request["reference"]}
-    reference = TimedModel(own, runtime, request)
-    models: list[TimedModel] = []
-    for model in request["models"]:
-        models.append(TimedModel(model, model.get("runtime") or runtime, request))
-        progress(0, len(request["models"]) * request["spec"]["min_rounds"])
-    choose_references(models, reference, request.get("references", ()), request)
-    larger = {id(model.beside): model.beside for model in models if model.beside}
-    warm_up([reference, *larger.values(), *models], request["spec"])
-    take_rounds(reference, models, request["spec"], seed, progress)
+    reference, results = TimedModel(own, runtime, request), list[dict[str, Any]]()
+    for start in range(0, len(request["models"]), request["together"]):
+        if start:  # where it lies in memory changes all ratios: another place for each batch
+            reference = TimedModel(own, runtime, request)
+        batch = request["models"][start : start + request["together"]]
+        visits = sum(len(result["rounds"]) for result in results)
+        later = (len(request["models"]) - start - len(batch)) * request["spec"]["min_rounds"]
+        shifted = partial(_shifted, progress, visits, later)
+        results += _measure_batch(batch, reference, request, shifted)
+        # from now on the core is warm, and each model has warmup_runs calls
+        request = {**request, "spec": {**request["spec"], "warmup_s": 0.0}}
     environment = {
         **machine(),
         "affinity": sorted(allowed_cores()) if affinity else [],
@@ -68,7 +73,33 @@ def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> di
         "gpu": watch() if watch else None,
         "programs": busiest(ticks, read_ticks(), os.getpid()),
     }
-    return {"models": [model.result() for model in models], "environment": environment}
+    return {"models": results, "environment": environment}
+
+
+def _measure_batch(
+    batch: list[dict[str, Any]],
+    reference: TimedModel,
+    request: dict[str, Any],
+    progress: Callable[[int, int], None],
+) -> list[dict[str, Any]]:
+    """Measure models that are open at once; returns their results."""
+    models: list[TimedModel] = []
+    for model in batch:
+        runtime = model.get("runtime") or request["runtime"]
+        models.append(TimedModel(model, runtime, request))
+        progress(0, len(batch) * request["spec"]["min_rounds"])
+    choose_references(models, reference, request.get("references", ()), request)
+    larger = {id(model.beside): model.beside for model in models if model.beside}
+    warm_up([reference, *larger.values(), *models], request["spec"])
+    take_rounds(reference, models, request["spec"], request["seed"], progress)
+    return [model.result() for model in models]
+
+
+def _shifted(
+    progress: Callable[[int, int], None], before: int, after: int, done: int, planned: int
+) -> None:
+    """Report visits of a batch, with those of the batches before and after it."""
+    progress(before + done, before + planned + after)
 
 
 def _gpu_watch(gpu: dict[str, Any] | None) -> Callable[[], dict[str, Any] | None] | None:

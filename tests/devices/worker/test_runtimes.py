@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
 
-from hwnas.devices.worker import rounds
+from hwnas.devices.worker import main, rounds
 from hwnas.devices.worker.model import BadModel, Model, input_shapes
 from hwnas.devices.worker.runtimes import litert
 from hwnas.devices.worker.runtimes.open import open_model
@@ -113,6 +114,19 @@ def samples(*wall_ms: float) -> Samples:
     return result
 
 
+class FakeModel:
+    """A model without inputs that computes nothing."""
+
+    version, inputs, output_names = "1", (), ()
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def set_inputs(self, arrays: object) -> None: ...
+
+    def run(self) -> None: ...
+
+
 def fake() -> Any:
     """Return a stand-in for an opened model, with a function of its own."""
     model = SimpleNamespace(rounds=[], run=lambda: None, beside=None)
@@ -144,3 +158,38 @@ def test_time_is_up_only_after_the_least_number_of_rounds(monkeypatch: pytest.Mo
     subject = fake()
     rounds.take_rounds(fake(), [subject], spec, 0, lambda done, total: None)
     assert len(subject.rounds) == 4
+
+
+def test_batches_of_a_process_are_open_one_after_the_other_and_warmed_up_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened = WeakSet[FakeModel]()
+    most, references, warm_ups, done = 0, 0, list[float](), list[tuple[int, int]]()
+
+    def open_fake(path: str, *_: object) -> FakeModel:
+        nonlocal most, references
+        model = FakeModel(path)
+        references += path == "reference"
+        opened.add(model)
+        most = max(most, len(opened))
+        return model
+
+    monkeypatch.setattr(rounds, "open_model", open_fake)
+    monkeypatch.setattr(main, "warm_up", lambda _, spec: warm_ups.append(spec["warmup_s"]))
+    request = {
+        "runtime": "onnxruntime",
+        "threads": 1,
+        "seed": 0,
+        "models": [{"name": str(number), "path": str(number)} for number in range(7)],
+        "together": 3,
+        "reference": "reference",
+        "spec": {**SPEC, "warmup_s": 0.5, "max_rounds": 4},
+    }
+    result = main.measure(request, lambda *state: done.append(state))
+    assert [model["name"] for model in result["models"]] == [str(n) for n in range(7)]
+    assert {len(model["rounds"]) for model in result["models"]} == {4}
+    assert most == 1 + 3, "the reference and a batch"
+    assert references == 3, "each batch has a reference of its own"
+    assert warm_ups == [0.5, 0.0, 0.0]
+    counts = [count for count, _ in done]
+    assert counts == sorted(counts) and done[-1] == (28, 28)

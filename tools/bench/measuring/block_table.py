@@ -24,7 +24,7 @@ from hwnas.architecture.architecture import Block
 from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import open_runner
-from hwnas.devices.runners.schedule import MAX_MODELS
+from hwnas.devices.runners.schedule import models_per_process
 from hwnas.files import append_line, read_lines
 from hwnas.latency_models.storage.journal import Entry, fit_entries
 from hwnas.profiling.bench import (
@@ -59,7 +59,8 @@ class Spent(msgspec.Struct, frozen=True):
 @click.option("--target", "targets", multiple=True, default=("host-cpu", "host-cpu-litert"))
 @click.option("--blocks", "number", default=500, show_default=True, type=click.IntRange(1))
 @click.option("--note", default="", help="What else ran on the machine, for the results file.")
-def main(work: Path, targets: tuple[str, ...], number: int, note: str) -> None:
+@click.option("--append", is_flag=True, help="Add a section to the results file.")
+def main(work: Path, targets: tuple[str, ...], number: int, note: str, append: bool) -> None:
     """Measure blocks on this machine's runtimes and report how long it took."""
     blocks, times = mobile_blocks(number), work / "spent.jsonl"
     done = {line.target for line in read_lines(times, Spent) if line.stage == "model"}
@@ -76,18 +77,21 @@ def main(work: Path, targets: tuple[str, ...], number: int, note: str) -> None:
         total_s = sum(line.wall_s for name in list(stages)[1:] for line in stages[name])
         largest = max(line.blocks for line in lines if line.target == target)
         cells = [f"{sum(line.wall_s for line in part):.1f}" for part in stages.values()]
-        rows.append([target, largest, *cells, f"{total_s:.1f}", f"{1e3 * total_s / largest:.0f}"])
+        most = models_per_process(find_profile(target).runtime)
+        rows.append(
+            [target, largest, most, *cells, f"{total_s:.1f}", f"{1e3 * total_s / largest:.0f}"]
+        )
     spec = find_profile(targets[0]).measure
-    titles = ["target", "blocks", "files alone, s", "files and measuring, s", "model, s"]
+    titles = ["target", "blocks", "blocks of a process", "files alone, s", "files and measuring, s"]
     text = write_results(
         results_folder(__file__) / "block_table.md",
         "A table of blocks, end to end",
         command(__file__, f"--work DIR --blocks {number}"),
         f"Blocks of the space `mobile` for images from {SMALLEST_PX} px on, each in its own file, "
-        f"measured in {spec.processes} processes for every {MAX_MODELS} blocks, which warm up for "
-        f"{spec.warmup_s:g} s each.",
-        table([*titles, "measuring and model, s", "ms a block"], rows),
+        f"measured in {spec.processes} processes, which warm up for {spec.warmup_s:g} s each.",
+        table([*titles, "model, s", "measuring and model, s", "ms a block"], rows),
         conditions=note,
+        append=append,
     )
     click.echo(text)
 

@@ -169,6 +169,7 @@ def collect(
                 "affinity": [max(os.sched_getaffinity(0))],
                 "seed": process,
                 "models": [{"name": file.stem, "path": str(file)} for file in files],
+                "together": len(files),
                 "reference": str(reference_file(runtime)),
                 "spec": SPEC,
             }

@@ -337,6 +337,7 @@ def main(
             [
                 ("Cost of an architecture step", cost_table_of(costs)),
                 ("Agreement with true changes of the loss", agreement_table(rows, ahead)),
+                ("Slopes beyond those of the first order", paired_table(rows, ahead)),
             ]
         ),
         conditions=f"torch {torch.__version__}, one thread",
@@ -380,6 +381,21 @@ def agreement_table(rows: Sequence[Comparison], ahead: int) -> str:
             near = [spread(values, 2) for values in columns[:2]]
             falls = [spread(values, 3) for values in columns[2:]]
             lines.append([f"{point} steps", kind, *near, *falls])
+    return table(titles, lines)
+
+
+def paired_table(rows: Sequence[Comparison], ahead: int) -> str:
+    """Return how much faster the loss falls along each gradient than along the first order's, on
+    the same batches: mean and standard error over seeds and points."""
+    titles = ["gradient", "pairs", "1 step ahead", f"{ahead} steps ahead", "other images"]
+    falls = {kind: [row[4:] for row in rows if row.kind == kind] for kind in KINDS}
+    first, *others = falls
+    lines: list[list[str]] = []
+    for kind in others:
+        changes = np.array(falls[kind]) - np.array(falls[first])
+        errors = changes.std(0, ddof=1) / len(changes) ** 0.5 if len(changes) > 1 else [np.nan] * 3
+        pairs = zip(changes.mean(0), errors, strict=True)
+        lines.append([kind, str(len(changes)), *(f"{mean:+.4f} ± {sd:.4f}" for mean, sd in pairs)])
     return table(titles, lines)
 
 

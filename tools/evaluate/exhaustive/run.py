@@ -25,7 +25,7 @@ from tools.evaluate.exhaustive.searches import METHODS, search_all, stored
 from tools.evaluate.exhaustive.table import TABLE, as_table, make_table, read_table
 from tools.evaluate.exhaustive.texts import regret_text, table_text
 from tools.evaluate.exhaustive.trainings import train_all
-from tools.lib.options import PATH, seeds_option, work_option
+from tools.lib.options import PATH, out_option, seeds_option, work_option
 from tools.lib.results import command, write_results
 
 TITLE = "All networks of a small space"
@@ -90,10 +90,11 @@ def search(work: Path, seeds: int, methods: tuple[str, ...], table: Path) -> Non
 @cli.command()
 @work_option
 @table_option
-def regret(work: Path, table: Path) -> None:
+@out_option(TABLE.with_name("regret.md"))
+def regret(work: Path, table: Path, out: Path) -> None:
     """Compare the searches that were run with the table, and write the figures."""
     text = regret_text(read_table(table), stored(work))
-    click.echo(_write(table.with_name("regret.md"), "regret --work DIR", *text))
+    click.echo(_write(out, "regret --work DIR", *text))
 
 
 def _write(path: Path, arguments: str, *parts: str) -> str:

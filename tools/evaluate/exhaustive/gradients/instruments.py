@@ -2,10 +2,13 @@
 
     python -m tools.evaluate.exhaustive.gradients.instruments gradients --work DIR [--seeds 3]
     python -m tools.evaluate.exhaustive.gradients.instruments table     --work DIR
+    python -m tools.evaluate.exhaustive.gradients.instruments pairs     --work DIR
 
-Both read what ``run search --method ProxylessNAS`` left in DIR. ``gradients`` compares estimators
-of the architecture gradient with the exact one at the end of the warm-up; ``table`` writes
-results/choice.md: how its searches ended, and these estimators.
+The first two read what ``run search --method ProxylessNAS`` left in DIR. ``gradients`` compares
+estimators of the architecture gradient with the exact one at the end of the warm-up; ``table``
+writes results/choice.md: how its searches ended, and these estimators. ``pairs`` reads the searches
+``REINFORCE`` and ``REINFORCE, probability`` and writes results/reward_searches.md: how those of the
+same seed and budget ended with one reward and with the other.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ from tools.lib.options import seeds_option, work_option
 from tools.lib.results import command, table, write_results
 
 METHOD = "ProxylessNAS"
+REWARDS = "REINFORCE", "REINFORCE, probability"
+"""Searches with rewards by accuracy, as in the paper, and by the probability of the labels."""
 BATCHES, STEPS = 8, 200
 """Validation batches on which gradients are compared, and draws of each estimator."""
 
@@ -82,11 +87,63 @@ def write_table(work: Path) -> None:
     click.echo(write_results(path, title, called_as, *parts, conditions=conditions))
 
 
+@cli.command("pairs")
+@work_option
+def write_pairs(work: Path) -> None:
+    """Write results/reward_searches.md."""
+    known, searches = read_table(), stored(work)
+    ends = [
+        {
+            (line.runtime, line.percentile, line.seed): end(work, known, line)
+            for line in searches
+            if line.method == method
+        }
+        for method in REWARDS
+    ]
+    both = sorted(ends[0].keys() & ends[1].keys())
+    if len(both) < 2:
+        raise click.ClickException(f"{work}: {len(both)} pairs of searches, expected at least two")
+    text = (
+        f"{len(both)} pairs of searches: {len({seed for *_, seed in both})} seed(s), the budgets "
+        "of the table on both runtimes; in the mean, and the difference ± its standard error over "
+        "the pairs. `tau`: Kendall's tau-b over all networks with the log-probability at the end "
+        "of the search. `regret`: of the most probable network in the window that keeps the budget."
+    )
+    path, called_as = TABLE.with_name("reward_searches.md"), command(__file__, "pairs --work DIR")
+    rows = paired_rows([[one[key] for key in both] for one in ends])
+    click.echo(
+        write_results(
+            path,
+            "Searches by REINFORCE with two rewards",
+            called_as,
+            text,
+            table(["", *REWARDS, "difference"], rows),
+            conditions=f"torch {torch.__version__}, one thread",
+        )
+    )
+
+
+PAIRED = {"tau with the truth": 3, "tau with its own supernet": 4, "regret, points": 8}
+"""Places in the figures of `end` that pairs of searches are compared by."""
+
+
+def paired_rows(ends: Sequence[Sequence[Sequence[float]]]) -> list[list[str]]:
+    """Return means and paired differences of the figures of two lists of searches."""
+    rows: list[list[str]] = []
+    for name, place in PAIRED.items():
+        first, second = (np.array([figures[place] for figures in each]) for each in ends)
+        change = second - first
+        error = change.std(ddof=1) / np.sqrt(len(change))
+        means = [f"{each.mean():.2f}" for each in (first, second)]
+        rows.append([name, *means, f"{change.mean():+.2f} ± {error:.2f}"])
+    return rows
+
+
 def ends_text(work: Path, known: Table, searches: Sequence[Search]) -> str:
     rows: list[list[object]] = []
     columns: list[list[float]] = []
     for search in searches:
-        values = _end(work, known, search)
+        values = end(work, known, search)
         columns.append(values)
         rows.append([search.runtime, search.percentile, search.seed, *map(_two, values)])
     mean = [float(np.mean(column)) for column in zip(*columns, strict=True)]
@@ -107,9 +164,9 @@ def ends_text(work: Path, known: Table, searches: Sequence[Search]) -> str:
     return text + table(titles, rows)
 
 
-def _end(work: Path, known: Table, search: Search) -> list[float]:
+def end(work: Path, known: Table, search: Search) -> list[float]:
     """Return the figures of one search."""
-    name = f"{METHOD}-{search.runtime}-{search.percentile}-{search.seed}"
+    name = f"{search.method}-{search.runtime}-{search.percentile}-{search.seed}"
     state, _ = load_checkpoint(work / "supernets" / name / "search.safetensors")
     costs, budget_ms = (
         cost_table(known, search.runtime),
