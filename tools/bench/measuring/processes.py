@@ -165,10 +165,10 @@ def differences(
     def rows() -> Iterator[Sequence[object]]:
         pairs: dict[tuple[str, int, int], list[tuple[Build, Build]]] = {}
         ordered = sorted(lines, key=lambda each: (each.target, each.models, each.number))
-        for one, other in combinations(ordered, 2):
-            if one.target == other.target:
-                key = (one.target, one.models, other.models)
-                pairs.setdefault(key, []).append((one, other))
+        for first_build, second_build in combinations(ordered, 2):
+            if first_build.target == second_build.target:
+                key = (first_build.target, first_build.models, second_build.models)
+                pairs.setdefault(key, []).append((first_build, second_build))
         for (target, first, second), same in pairs.items():
             for what, part in (("blocks", slice(blocks)), ("networks", slice(blocks, None))):
                 logs = np.concatenate([_logs(*pair, part) for pair in same])
@@ -182,9 +182,9 @@ def differences(
     return titles, rows()
 
 
-def _logs(one: Build, other: Build, part: slice) -> np.ndarray:
+def _logs(first: Build, second: Build, part: slice) -> np.ndarray:
     """Return the logarithm of each latency of the second build over that of the first."""
-    pairs = zip(one.ratios[part], other.ratios[part], strict=True)
+    pairs = zip(first.ratios[part], second.ratios[part], strict=True)
     return np.log([b / a for a, b in pairs if a is not None and b is not None])
 
 

@@ -110,7 +110,7 @@ def write_pairs(work: Path) -> None:
         "of the search. `regret`: of the most probable network in the window that keeps the budget."
     )
     path, called_as = TABLE.with_name("reward_searches.md"), command(__file__, "pairs --work DIR")
-    rows = paired_rows([[one[key] for key in both] for one in ends])
+    rows = paired_rows([[by_search[key] for key in both] for by_search in ends])
     click.echo(
         write_results(
             path,
