@@ -95,8 +95,10 @@ class Tracer:
         if schema_of(func).op not in self.lowered:
             check_repeatable(self.place(), func)
         result = func(*args, **kwargs)
-        wraps = self.traces_constants and isinstance(result, Tensor)
-        return TracedTensor(result, None, self) if wraps and not _tensors(args) else result
+        if not self.traces_constants or not isinstance(result, Tensor):
+            return result
+        given = {_memory(tensor) for tensor in _tensors((*args, *kwargs.values()))}
+        return result if _memory(result) in given else TracedTensor(result, None, self)
 
     def place(self) -> str:
         """Return the path of the current module as error messages begin."""
@@ -281,13 +283,14 @@ def _map_values(function: Callable[[Any], Any], arguments: dict[str, Any]) -> di
     return dict(zip(arguments, _map(function, tuple(arguments.values())), strict=True))
 
 
-def _tensors(args: tuple[Any, ...]) -> bool:
-    """Return whether there is a tensor among arguments, or in lists among them."""
-    return any(
-        isinstance(item, Tensor)
+def _tensors(args: tuple[Any, ...]) -> list[Tensor]:
+    """Return the tensors among arguments, and in lists among them."""
+    return [
+        item
         for argument in args
         for item in (argument if isinstance(argument, list | tuple) else (argument,))
-    )
+        if isinstance(item, Tensor)
+    ]
 
 
 def _memory(tensor: Tensor) -> int:
