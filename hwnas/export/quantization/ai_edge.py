@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from hwnas.processes import serve_json_lines
 
 FLOAT_OPERATORS = ("DIV",)
 """Operators that stay in float32: LiteRT refuses a divisor whose rounded value is 0."""
+
+
+ONE_SCALE_OPERATORS = ("BATCH_MATMUL",)
+"""Operators whose constants have a scale for all channels: LiteRT reads one, else gives zeros."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -61,9 +66,24 @@ def _quantise(request: Request) -> bool:
 def _quantised(request: Request) -> bytes:
     from ai_edge_quantizer import quantizer, recipe
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
-    from ai_edge_quantizer.qtyping import TFLOperationName
+    from ai_edge_quantizer.qtyping import (
+        OpQuantizationConfig,
+        QuantGranularity,
+        TFLOperationName,
+    )
 
-    quantiser = quantizer.Quantizer(request.source, recipe.static_wi8_ai8())
+    everywhere = recipe.static_wi8_ai8()
+    quantiser = quantizer.Quantizer(request.source, everywhere)
+    for op in ONE_SCALE_OPERATORS:
+        settings = OpQuantizationConfig.from_dict(everywhere[0]["op_config"])
+        assert settings.weight_tensor_config is not None
+        weights = replace(settings.weight_tensor_config, granularity=QuantGranularity.TENSORWISE)
+        quantiser.update_quantization_recipe(
+            ".*",
+            TFLOperationName(op),
+            op_config=replace(settings, weight_tensor_config=weights),
+            algorithm_key=everywhere[0]["algorithm_key"],
+        )
     for op in FLOAT_OPERATORS:
         quantiser.update_quantization_recipe(
             ".*", TFLOperationName(op), algorithm_key=AlgorithmName.NO_QUANTIZE
@@ -79,7 +99,36 @@ def _quantised(request: Request) -> bytes:
         for name, (low, high) in request.ranges.items()
     }
     result = quantiser.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-    return bytes(result.quantized_model)  # type: ignore[arg-type]
+    return _named(bytes(result.quantized_model), request.source)  # type: ignore[arg-type]
+
+
+def _named(data: bytes, source: str) -> bytes:
+    """Give inputs and outputs the names that they have in ``source``.
+
+    The quantiser gives others to those that it converts, where the layer beside stays in float32.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    def names(content: bytes) -> list[bytes]:
+        packed: Any = schema.Model.GetRootAs(content, 0)
+        graph = packed.Subgraphs(0)
+        ends = (*graph.InputsAsNumpy(), *graph.OutputsAsNumpy())
+        return [graph.Tensors(index).Name() for index in ends]
+
+    wanted = names(Path(source).read_bytes())
+    if names(data) == wanted:
+        return data
+    packed: Any = schema.Model.GetRootAs(data, 0)
+    model: Any = schema.ModelT.InitFromObj(packed)
+    graph = model.subgraphs[0]
+    ends = dict(zip((*graph.inputs, *graph.outputs), wanted, strict=True))
+    for index, tensor in enumerate(graph.tensors):
+        inner = tensor.name + b"_float" if tensor.name in wanted else tensor.name
+        tensor.name = ends.get(index, inner)
+    builder = flatbuffers.Builder(len(data) + (1 << 16))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 if __name__ == "__main__":
