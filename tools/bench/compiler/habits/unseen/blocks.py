@@ -54,8 +54,8 @@ class HalfPasses(nn.Sequential):
         super().__init__(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, 1, 1, groups=4), nn.Conv2d(4, 4, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        kept, used = x[:, ::2], x[:, 1::2]
-        out = torch.cat([kept, super().forward(used)], dim=1)
+        passed, used = x[:, ::2], x[:, 1::2]
+        out = torch.cat([passed, super().forward(used)], dim=1)
         b, c, h, w = out.shape
         return out.reshape(b, 2, c // 2, h, w).swapaxes(1, 2).flatten(1, 2)
 
