@@ -37,4 +37,4 @@ def test_the_norm_of_a_constant_map_is_rounding_and_that_of_noise_is_not() -> No
         return (rounded - exact).abs().max().item()
 
     assert change(noise) < 1e-5
-    assert change(torch.full_like(noise, 0.3)) > 1e-4
+    assert change(torch.full_like(noise, 0.3)) > 20 * change(noise)

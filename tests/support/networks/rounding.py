@@ -32,8 +32,9 @@ SUMS = {
 class RoundedArithmetic(TorchDispatchMode):
     """Changes the results of operations on float32 tensors at random.
 
-    A sum of ``n`` terms has the standard error ``sqrt(n) * ROUNDING`` of their absolute values, in
-    whichever order a runtime adds them.
+    In a sum each of ``n`` additions rounds what was added so far: ``k`` means and ``sqrt(k)``
+    deviations after ``k`` terms. The standard error is ``ROUNDING`` times the absolute sum of the
+    terms over ``sqrt(2)``, and times their sum and ``sqrt(n / 3)``.
     """
 
     def __init__(self, seed: int) -> None:
@@ -49,12 +50,12 @@ class RoundedArithmetic(TorchDispatchMode):
         result = func(*args, **kwargs)
         if not isinstance(result, Tensor) or result.dtype != torch.float32 or func.is_view:
             return result
-        scale, terms = result, 1.0
+        scale = result.abs()
         if func.overloadpacket in SUMS:
-            scale = func(*tree_map(_absolute, args), **kwargs)
             terms = _terms(func.overloadpacket, args, result)
-        noise = torch.randn(result.shape, generator=self._generator)
-        change = noise * scale * (ROUNDING * terms**0.5)
+            absolute = func(*tree_map(_absolute, args), **kwargs)
+            scale = absolute / 2**0.5 + scale * (terms / 3) ** 0.5
+        change = torch.randn(result.shape, generator=self._generator) * scale * ROUNDING
         return result.add_(change) if func._schema.is_mutable else result + change
 
 
