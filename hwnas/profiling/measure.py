@@ -198,7 +198,8 @@ def _measure_all(bench: Bench, space: SearchSpace, plan: MeasurePlan) -> list[En
         chosen = {job.keys for job in jobs}
         known = [entry for entry in entries if not entry.network or entry.keys in chosen]
         model = fit_entries(bench.profile.name, known, validate=False)
-        pool = [space.architecture(space.random(rng)) for _ in range(POOL_SIZE)]
+        drawn = [space.architecture(space.random(rng)) for _ in range(POOL_SIZE)]
+        pool = list({block_keys(network): network for network in drawn}.values())
         targets = [
             space.architecture(genotype).blocks
             for genotype in spread_networks(space, costs, NUM_TARGETS, seed=1)
@@ -206,6 +207,8 @@ def _measure_all(bench: Bench, space: SearchSpace, plan: MeasurePlan) -> list[En
         if median_half_width(model, targets) <= plan.goal:
             break
         pool = [network for network in pool if block_keys(network) not in chosen]
+        if not pool:  # a small space, of resolutions alone for example
+            break
         count = min(NETWORKS_PER_ROUND, limit - len(jobs))
         order = select_networks(model, [network.blocks for network in pool], targets, count)
         jobs += [network_job(pool[number]) for number in order]

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from hwnas.architecture.architecture import Genotype
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, Subject, open_runner
 from hwnas.errors import UsageError
@@ -28,6 +29,7 @@ from hwnas.profiling.sampling import distinct_blocks, spread_networks
 from tests.support.machines.killed import Killed
 from tests.support.reporting.consoles import RecordingConsole, SilentConsole
 from tests.support.reporting.sample_run import PHONE, SPACE, StandIn, put_phone_table
+from tests.support.tiny import MB33, MB76, tiny_space
 
 NETWORKS = 12
 """The number of networks in `put_phone_table`."""
@@ -116,6 +118,17 @@ def test_a_block_costs_less_inside_a_network_than_alone_by_about_a_call(folder: 
     assert simulation is not None
     gains = [model.isolated_ms()[key] - ms for key, ms in model.rows_ms.items()]
     assert sum(gains) / len(gains) == pytest.approx(simulation.call_ms, rel=0.2)
+
+
+def test_a_space_of_few_networks_ends_when_all_are_measured(tmp_path: Path) -> None:
+    space = tiny_space(MB33, MB76, widths=(16,))  # two networks, as of few resolutions
+    plan = MeasurePlan(goal=0.0)
+    model = measure_latency_model(PHONE, steady(), space, tmp_path, SilentConsole(), plan=plan)
+    genotypes = [Genotype(space.name, (choice,)) for choice in (0, 1)]
+    networks = {block_keys(space.architecture(genotype)) for genotype in genotypes}
+    measured = {entry.keys for entry in read_journal(tmp_path) if entry.network}
+    assert measured == networks
+    assert model.isolated_ms().keys() == set(distinct_blocks(space))
 
 
 def test_an_existing_model_is_used_without_measuring(folder: Path) -> None:
