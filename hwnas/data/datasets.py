@@ -227,7 +227,7 @@ def _read(name: str, shape: Shape | None, valid_share: float, options: ReadingOp
     if path.suffix == ".npz" or path.name != name:
         raise InvalidFile(name, f"does not exist, {expected}")
     unknown = UnknownName("data set", name, NAMED)
-    raise UsageError(f"{unknown}; nor is there a file or folder of this name here")
+    raise UsageError(f"{unknown}; no file here has this name either, {expected}")
 
 
 def _check_ungrouped(name: str, options: ReadingOptions) -> None:

@@ -158,6 +158,10 @@ class Phone:
         self.net.kill()
         self.process.wait()
 
+    def kill_adbd(self) -> None:
+        _end(self.process.pid)
+        self.process.wait()
+
     def remove(self) -> None:
         self.net.remove()
         self.process.wait()

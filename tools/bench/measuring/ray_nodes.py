@@ -36,7 +36,10 @@ class Nodes(NamedTuple):
 
 @contextmanager
 def ray_nodes(folder: Path, profiles: Mapping[str, str], count: int) -> Iterator[Nodes]:
-    """Start a head and ``count`` nodes, which share the devices of ``profiles``: TOML by name."""
+    """Start a head and ``count`` nodes, which share the devices of ``profiles``: TOML by name.
+
+    The environment of this process, which the nodes inherit, is restored at the end.
+    """
     import ray
     from ray.cluster_utils import Cluster as RayCluster
 
@@ -44,6 +47,7 @@ def ray_nodes(folder: Path, profiles: Mapping[str, str], count: int) -> Iterator
     for name, text in profiles.items():
         (folder / f"{name}.toml").write_text(text, encoding="utf-8")
         read_profile(folder / f"{name}.toml")
+    environment = dict(os.environ)
     os.environ.update(
         HWNAS_DEVICES=str(folder),
         HWNAS_HOME=str(folder / "home"),
@@ -52,11 +56,16 @@ def ray_nodes(folder: Path, profiles: Mapping[str, str], count: int) -> Iterator
         RAY_worker_niceness="0",  # devices wait and do not compute
         RAY_gcs_server_port_wait_time_s="300",  # other programs may run beside
     )
-    started: Any = RayCluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "object_store_memory": 10**8, "include_dashboard": False},
-    )
+    started: Any = None
     try:
+        started = RayCluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 1,
+                "object_store_memory": 10**8,
+                "include_dashboard": False,
+            },
+        )
         nodes = [
             started.add_node(
                 num_cpus=1,
@@ -69,7 +78,10 @@ def ray_nodes(folder: Path, profiles: Mapping[str, str], count: int) -> Iterator
         yield Nodes(started.address, tuple(profiles), kill_last)
     finally:
         ray.shutdown()
-        started.shutdown()
+        if started is not None:
+            started.shutdown()
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 class Run(NamedTuple):
