@@ -37,6 +37,7 @@ def test_the_gradient_vanishes_at_the_fitted_classifier(balanced: bool) -> None:
     fit_classifier(probed, DATA, weights)
     linear, inputs = classifier(probed), features(probed)
     std = inputs.std(0).clamp_min(1e-6)
+    assert linear.bias is not None
     weight = (linear.weight.detach() * std).requires_grad_()
     logits = (inputs - inputs.mean(0)) / std @ weight.T
     logits = logits + linear.bias + linear.weight.detach() @ inputs.mean(0)

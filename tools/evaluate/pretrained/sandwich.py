@@ -44,6 +44,7 @@ from hwnas.search.elastic.strategy import DIVERGENCE_IMAGES, STATISTICS_IMAGES
 from hwnas.spaces.elastic.space import ElasticSpace, elastic_space
 from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.work.cut import longer, member_plan
+from hwnas.specialize.setup.work.minutes import Epochs
 from hwnas.specialize.setup.work.tuning import tuning_plan
 from hwnas.training.compute import keep_freed_memory
 from hwnas.training.evaluation import accuracy
@@ -256,9 +257,8 @@ def compared(
     starts: dict[str, tuple[float, ...]] = {}
     start = starts["closed form"] = _trained(setting, architecture, solved, plan, seed)
     starts["sandwich"] = _trained(setting, architecture, shared, plan, seed)
-    more = replace(
-        longer(plan, round(plan.epochs * (1 + sandwich_s / start[1])), len(setting.train.labels))
-    )
+    epochs = Epochs(round(plan.epochs * (1 + sandwich_s / start[1])))
+    more = longer(plan, epochs, len(setting.train.labels))
     starts["closed form, longer"] = _trained(setting, architecture, solved, more, seed)
     return Compared(starts)
 
