@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
+from hwnas.architecture.size import axes
 from hwnas.errors import UnknownName
 from hwnas.nn.blocks.layers import SqueezeExcite
 from hwnas.nn.blocks.mobile import FusedMBConv, MBConv
@@ -59,8 +60,8 @@ def made(space: MobileSpace, share: bool) -> Supernet:
 @every_block
 def test_a_block_gives_the_shape_that_it_says(block: Block) -> None:
     images = torch.randn(2, *block.in_shape)
-    expected = (block.out_channels,) + (block.out_size,) * 2 * ("logits" not in block.op)
-    assert block_module(block)(images).shape == (2, *expected)
+    sides = () if "logits" in block.op else axes(block.out_size)
+    assert block_module(block)(images).shape == (2, block.out_channels, *sides)
 
 
 def test_an_unknown_op_is_named() -> None:
