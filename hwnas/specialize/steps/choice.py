@@ -9,9 +9,10 @@ from hwnas.training.job import TrainingResult
 
 PREFERENCE = 1.0
 """Standard errors by which a whole network must be better than a searched one to be delivered.
-Cutting was better in all runs that were measured, so a smaller advantage of the whole network is
-more often noise (docs/results.md; one seed). Breiman et al., "Classification and Regression Trees",
-1984, section 3.4.3, choose a tree within one standard error of the best."""
+In the measured runs the cut network was better, or equal within the error (docs/results.md; three
+seeds on one set of photos, one on another), so a smaller advantage of the whole network is more
+often noise. Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3, choose a
+tree within one standard error of the best."""
 LEFT_OUT = 2.0
 """Networks with an accuracy of more standard errors below the highest one are left out."""
 
