@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 
 # tests write to a temporary folder instead of the user's
@@ -20,7 +21,14 @@ import pytest
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip tests of the marker ``gpu`` without a CUDA device; `make test-gpu` fails them."""
+    """Let PyTorch compute with one thread, and skip tests of the marker ``gpu`` without CUDA.
+
+    Sums of several threads have other bits, and autograd's threads for other devices keep the
+    number of threads that the first backward pass of the process has. `make test-gpu` fails tests
+    that are skipped here.
+    """
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
     if item.get_closest_marker("gpu") is None:
         return
     import torch

@@ -245,7 +245,24 @@ def _register() -> torch.library.Library | None:
     return kernels
 
 
+def _start_backward_thread() -> None:
+    """Let the thread of the device's backward passes compute with one thread for good.
+
+    It keeps the number that `torch.set_num_threads` has at its first use of several threads. Sums
+    of another number of threads than the CPU's have other bits.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    weight = torch.ones(1).to(NAME).requires_grad_()
+    product = 2 * weight
+    product.register_hook(lambda gradient: torch.get_num_threads() and None)  # its first use
+    product.sum().backward()
+    torch.set_num_threads(threads)
+
+
 _kernels = _register()
+if _kernels is not None:
+    _start_backward_thread()
 
 needs_fake_gpu = pytest.mark.skipif(
     _kernels is None, reason="this PyTorch has no interface for devices written in Python"
