@@ -29,6 +29,8 @@ MIN_SCALE_ROUNDS = 6
 """Least number of rounds from which the ratio of two references is taken."""
 MAX_POINTS = 64
 """Most models in a file; the newest replace the oldest."""
+MAX_PROBES = 9
+"""Most latencies of the memory probe in a file; the newest replace the oldest."""
 
 
 class ClockPoint(msgspec.Struct, frozen=True):
@@ -47,6 +49,9 @@ class QuietClocks(msgspec.Struct, frozen=True):
     scales: dict[str, float] = {}
     """Latency of each larger reference model over that of the reference model itself. The first
     that is measured stays, so that later latencies compare with earlier ones."""
+    probe_scales: tuple[float, ...] = ()
+    """Latencies of the memory probe over that of the reference beside it, of the newest quiet
+    measurements: it varies with other users of the memory, who are not always visible."""
 
     @property
     def wall_per_cpu(self) -> float | None:
@@ -87,13 +92,17 @@ def learn(measurements: Sequence[Measurement]) -> None:
     rounds = [round for measurement in measurements for round in measurement.rounds]
     scales = {name: quiet_scale(rounds, name) for name in {r.reference for r in rounds} - {""}}
     known_scales = {name: scale for name, scale in scales.items() if scale is not None}
-    if not points and not known_scales:
+    probed = quiet_probe_scale(rounds)
+    if not points and not known_scales and probed is None:
         return
     environment = measurements[0].environment
     clocks = read_clocks(environment)
     points_now = (*clocks.points, *points)[-MAX_POINTS:]
     scales_now = known_scales | clocks.scales
-    now = msgspec.structs.replace(clocks, points=points_now, scales=scales_now)
+    probes_now = (*clocks.probe_scales, *([] if probed is None else [probed]))[-MAX_PROBES:]
+    now = msgspec.structs.replace(
+        clocks, points=points_now, scales=scales_now, probe_scales=probes_now
+    )
     if now != clocks:
         write_json(clocks_file(environment), now)
 
@@ -108,21 +117,37 @@ def quiet_scale(rounds: Sequence[Round], name: str) -> float | None:
     return _scale(beside)
 
 
-def with_scale(measurement: Measurement, all_: Sequence[Measurement]) -> Measurement:
-    """Return a measurement whose rounds state the ratio of their references.
+def quiet_probe_scale(rounds: Sequence[Round]) -> float | None:
+    """Return the latency of the memory probe over that of the reference beside it; ``None`` if
+    disturbed."""
+    probed = [round for round in rounds if round.probe_ms]
+    ratios = [ratio for round in probed if (ratio := round.probe_ratio)]
+    few = len(probed) < MIN_SCALE_ROUNDS or len(ratios) < MIN_QUIET_SHARE * len(probed)
+    return None if few else median(ratios)
 
-    The ratio comes from the machine's file, else from all measurements of the same call, ``all_``.
+
+def with_scale(measurement: Measurement, all_: Sequence[Measurement]) -> Measurement:
+    """Return a measurement whose rounds state the ratio of their references, and the quiet one of
+    the memory probe.
+
+    The ratios come from the machine's file, that of the references else from all measurements of
+    the same call, ``all_``.
     """
     names = {round.reference for round in measurement.rounds} - {""}
     if not names:
         return measurement
-    known = read_clocks(measurement.environment).scales
+    clocks = read_clocks(measurement.environment)
+    known, probes = clocks.scales, clocks.probe_scales
     taken = [round for each in all_ for round in each.rounds]
     scales = {
         name: known.get(name) or _scale([r for r in taken if r.reference == name]) for name in names
     }
     rounds = tuple(
-        msgspec.structs.replace(round, scale=scales.get(round.reference, 1.0))
+        msgspec.structs.replace(
+            round,
+            scale=scales.get(round.reference, 1.0),
+            probe_scale=median(probes) if probes and round.probe_ms else None,
+        )
         for round in measurement.rounds
     )
     return msgspec.structs.replace(measurement, rounds=rounds)

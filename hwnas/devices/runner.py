@@ -24,6 +24,8 @@ steady."""
 
 LARGER_SIZES = (96,)
 """Height and width of the larger reference model, about 1 to 3 ms; the reference's is 28."""
+PROBE_SIZE = 320
+"""Height and width of the memory probe, about 20 to 30 ms; its values exceed the caches."""
 
 
 class InputShape(msgspec.Struct, frozen=True):
@@ -111,6 +113,15 @@ def larger_references(runtime: RuntimeName) -> list[Path]:
     folder, suffix = Path(str(shipped("export") / "kits")), RUNTIMES[runtime].suffix
     files = [folder / f"reference_{size}{suffix}" for size in LARGER_SIZES]
     return [file for file in files if file.is_file()]
+
+
+def memory_probe(runtime: RuntimeName) -> Path | None:
+    """Return the shipped model whose values exceed the caches: it shows what other programs do to
+    the latency of such networks."""
+    file = Path(
+        str(shipped("export") / "kits" / f"reference_{PROBE_SIZE}{RUNTIMES[runtime].suffix}")
+    )
+    return file if file.is_file() else None
 
 
 def check_file(subject: Subject, profile: DeviceProfile) -> None:

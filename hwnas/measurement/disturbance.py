@@ -24,6 +24,9 @@ MAX_SHARED_CORES = 0.15
 machine."""
 MAX_CONTENTION = 0.025
 """Largest `contention` by other programs for which there is a latency."""
+MAX_MEMORY_CHANGE = 0.05
+"""Largest `memory_change` by other programs for which a network much slower than the references
+has a latency. The memory probe repeats within 4 % on a quiet virtual machine."""
 MIN_OTHER_CORES = 0.25
 """Least number of cores used by other programs at which a latency of undisturbed calls is doubted:
 the programs share caches, memory and clock rate with the model."""
@@ -89,8 +92,10 @@ def is_contended(measurement: Measurement) -> bool:
 
     Then ratios of latencies differ from those on a quiet machine, although no call lost time.
     """
-    change = contention(measurement.rounds)
-    return has_other_programs(measurement.environment) and abs(change or 0.0) > MAX_CONTENTION
+    rounds = measurement.rounds
+    changes = (contention(rounds) or 0.0, memory_change(rounds) or 0.0)
+    beyond = abs(changes[0]) > MAX_CONTENTION or abs(changes[1]) > MAX_MEMORY_CHANGE
+    return beyond and has_other_programs(measurement.environment)
 
 
 def contention(rounds: Sequence[Round]) -> float | None:
@@ -100,6 +105,17 @@ def contention(rounds: Sequence[Round]) -> float | None:
         median(round.counted_reference_ms) / median(round.counted_base_ms) - 1
         for round in rounds
         if round.reference and round.counted_reference_ms and round.counted_base_ms
+    ]
+    return median(changes) if changes else None
+
+
+def memory_change(rounds: Sequence[Round]) -> float | None:
+    """Return the relative change of the memory probe's latency, in units of the reference beside
+    it, since the machine was quiet; ``None`` if either is unknown."""
+    changes = [
+        ratio / round.probe_scale - 1
+        for round in rounds
+        if round.probe_scale and (ratio := round.probe_ratio)
     ]
     return median(changes) if changes else None
 
@@ -145,16 +161,20 @@ def disturbed_line(measurement: Measurement, more: int = 0) -> str:
     others = f" (and {more} more)" if more else ""
     cause = f"disturbed {calls - undisturbed} of {calls} calls"
     if is_contended(measurement):
-        change = contention(rounds) or 0.0
-        cause += (
-            f" and change caches and memory, so that one reference model takes {change:+.0%} "
-            "against another"
-        )
+        cause += " and change caches and memory, so that " + _changed(rounds)
     return (
         f"{measurement.name}{others}: other programs {cause}, so there is no latency; "
         f"{load_text(measurement.environment)}; close them, or wait for a quiet core with "
         "--wait-idle 10m"
     )
+
+
+def _changed(rounds: Sequence[Round]) -> str:
+    """Return how the models beside a measurement changed against each other."""
+    change, memory = contention(rounds) or 0.0, memory_change(rounds) or 0.0
+    if abs(change) > MAX_CONTENTION:
+        return f"one reference model takes {change:+.0%} against another"
+    return f"a model larger than the caches takes {memory:+.0%} against a small one"
 
 
 def load_text(environment: Environment) -> str:

@@ -54,6 +54,11 @@ class Round(msgspec.Struct, frozen=True):
     base_usage: Usage | None = None
     scale: float = 1.0
     """Quiet latency of ``reference`` over that of the reference model itself."""
+    probe_ms: tuple[float, ...] = ()
+    """Calls of the memory probe, a model whose values exceed the caches; empty: none."""
+    probe_usage: Usage | None = None
+    probe_scale: float | None = None
+    """Quiet latency of the memory probe over that of ``reference``; ``None``: unknown."""
     clock: Clock = "wall"
     wall_per_cpu: float = 1.0
     """Wall clock of a quiet call over its CPU time, where ``clock`` is ``cpu``."""
@@ -72,6 +77,14 @@ class Round(msgspec.Struct, frozen=True):
     @property
     def counted_base_ms(self) -> tuple[float, ...]:
         return self._counted(self.base_ms, self.base_usage)
+
+    @property
+    def probe_ratio(self) -> float | None:
+        """Median latency of the memory probe in units of ``reference``; ``None`` without
+        undisturbed calls."""
+        probe_ms = self._counted(self.probe_ms, self.probe_usage)
+        reference_ms = self._counted(self.reference_ms, self.reference_usage)
+        return median(probe_ms) / median(reference_ms) if probe_ms and reference_ms else None
 
     @property
     def usable(self) -> bool:

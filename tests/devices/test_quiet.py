@@ -91,3 +91,24 @@ def test_disturbed_references_teach_no_scale_and_the_same_call_gives_it() -> Non
     learn([first])
     learn([later])
     assert read_clocks(HERE).scales == {"reference_96": pytest.approx(15.0)}, "the first stays"
+
+
+def probed(probe_ms: float, lost_ms: float = 0.0) -> Measurement:
+    taken = Usage((probe_ms,), (lost_ms,), (0,))
+    beside = beside_larger(40.0, 3.0, 0.2)
+    rounds = tuple(
+        msgspec.structs.replace(round, probe_ms=(probe_ms + lost_ms,), probe_usage=taken)
+        for round in beside.rounds
+    )
+    return msgspec.structs.replace(beside, rounds=rounds)
+
+
+def test_the_quiet_latency_of_the_memory_probe_is_the_median_of_several_measurements() -> None:
+    first = probed(30.0)
+    assert with_scale(first, [first]).rounds[0].probe_scale is None
+    for probe_ms in (30.0, 45.0, 31.5):
+        learn([probed(probe_ms)])
+    learn([probed(90.0, lost_ms=9.0)])
+    assert read_clocks(HERE).probe_scales == pytest.approx((10.0, 15.0, 10.5))
+    now = with_scale(first, [first]).rounds[0]
+    assert now.probe_scale == pytest.approx(10.5) and now.probe_ratio == pytest.approx(10.0)

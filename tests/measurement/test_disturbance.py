@@ -158,9 +158,12 @@ def test_a_latency_beside_other_programs_is_called_into_doubt() -> None:
     assert other_programs_line(more) != ""
 
 
-def beside_larger(reference_ms: float, environment: Environment) -> Measurement:
-    """Measure beside a reference of 3 ms on the quiet machine, where the base takes 0.2 ms."""
-    quiet = [Usage((ms,), (0.0,), (0,)) for ms in (4.0, reference_ms, 0.2)]
+def beside_larger(
+    reference_ms: float, environment: Environment, probe_ms: float = 30.0
+) -> Measurement:
+    """Measure beside a reference of 3 ms on the quiet machine, where the base takes 0.2 ms and the
+    memory probe 30 ms."""
+    quiet = [Usage((ms,), (0.0,), (0,)) for ms in (4.0, reference_ms, 0.2, probe_ms)]
     round = Round(
         (4.0,),
         (reference_ms,),
@@ -170,6 +173,9 @@ def beside_larger(reference_ms: float, environment: Environment) -> Measurement:
         base_ms=(0.2,),
         base_usage=quiet[2],
         scale=15.0,
+        probe_ms=(probe_ms,),
+        probe_usage=quiet[3],
+        probe_scale=10.0,
     )
     return Measurement("net.onnx", (round,) * 10, environment)
 
@@ -185,3 +191,18 @@ def test_beside_programs_that_change_how_two_references_compare_there_is_no_late
     )
     quiet = msgspec.structs.replace(HERE, programs=())
     assert settle(beside_larger(reference_ms, quiet), 10, None) is not None
+
+
+@pytest.mark.parametrize(("probe_ms", "counts"), [(31.0, True), (29.0, True), (36.0, False)])
+def test_beside_programs_that_slow_down_networks_larger_than_the_caches_there_is_no_latency(
+    probe_ms: float, counts: bool
+) -> None:
+    measured = beside_larger(3.0, HERE, probe_ms)
+    assert (settle(measured, 10, None) is not None) is counts
+    line = disturbed_line(measured)
+    assert ("a model larger than the caches takes +20% against a small one" in line) is not counts
+    quiet = msgspec.structs.replace(HERE, programs=())
+    assert settle(beside_larger(3.0, quiet, probe_ms), 10, None) is not None
+    unknown = [msgspec.structs.replace(round, probe_scale=None) for round in measured.rounds]
+    never_quiet = msgspec.structs.replace(measured, rounds=tuple(unknown))
+    assert settle(never_quiet, 10, None) is not None

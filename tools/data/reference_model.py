@@ -8,7 +8,7 @@ one file is a fair unit in both runtimes. Weights are normal with a fixed seed, 
 keeps activations near 1, so that no value is or becomes denormal. The committed files are never
 replaced: calibrations are relative to exactly these files.
 
-The larger ones, for slower networks, are the same network on larger images.
+The larger ones, for slower networks, and the memory probe are the same network on larger images.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import nn
 
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.artifact import Format
-from hwnas.devices.runner import LARGER_SIZES
+from hwnas.devices.runner import LARGER_SIZES, PROBE_SIZE
 from hwnas.export.compile import compile_model
 from hwnas.export.verification.images import Verification
 from hwnas.nn.build import Network
@@ -44,19 +44,21 @@ BLOCKS = (
 @click.command()
 @out_option(Path("export/kits"), "Folder to write to.")
 def main(out: Path) -> None:
-    """Make the reference model."""
+    """Make the reference models that OUT lacks."""
     images = torch.randn(64, *INPUT_SHAPE, generator=torch.Generator().manual_seed(SEED)).numpy()
     network = reference_network()
     with torch.no_grad():
         labels = network(torch.from_numpy(images)).argmax(dim=1).numpy()
     formats: tuple[Format, ...] = ("onnx", "tflite")
-    for format, size in product(formats, LARGER_SIZES):
+    for format, size in product(formats, (*LARGER_SIZES, PROBE_SIZE)):
         path = out / f"reference_{size}.{format}"
         if not path.exists():
             artifact = compile_model(network, (1, size, size), path)
             click.echo(f"{path}: {artifact.size_bytes} bytes, sha256 {artifact.sha256}")
     for format in formats:
         path = out / f"reference.{format}"
+        if path.exists():
+            continue
         verification = Verification(images, labels)
         artifact = compile_model(network, INPUT_SHAPE, path, verification=verification)
         assert artifact.parity is not None

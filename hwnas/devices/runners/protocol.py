@@ -55,6 +55,8 @@ class WorkerRequest(msgspec.Struct, frozen=True):
     """Path of the reference model."""
     references: tuple[str, ...]
     """Paths of larger reference models, beside which larger models are timed."""
+    probe: str
+    """Path of the memory probe, which is timed beside the largest models; empty: none."""
     spec: MeasureSpec
     seed: int
 
@@ -109,6 +111,7 @@ def check_result(result: object, count: int, device: str) -> WorkerResult:
             (round.samples_ms, round.usage),
             (round.reference_ms, round.reference_usage),
             *([(round.base_ms, round.base_usage)] if round.reference else []),
+            *([(round.probe_ms, round.probe_usage)] if round.probe_ms else []),
         )
     ]
     samples_ms = [sample_ms for samples, _ in parts for sample_ms in samples or (0.0,)]

@@ -100,14 +100,13 @@ class RemoteHost:
     def run(self, request: WorkerRequest, progress: Progress | None) -> object:
         paths = [push_model(self.transport, Path(model.path)) for model in request.models]
         files = {path: Path(model.path) for path, model in zip(paths, request.models, strict=True)}
+        is_worker = self.program == "worker"
+        larger, probe = (request.references, request.probe) if is_worker else ((), "")
         there = msgspec.structs.replace(
             request,
             reference=self.transport.push(Path(request.reference)),
-            references=tuple(
-                self.transport.push(Path(path))
-                for path in request.references
-                if self.program == "worker"
-            ),
+            references=tuple(self.transport.push(Path(path)) for path in larger),
+            probe=self.transport.push(Path(probe)) if probe else "",
             models=tuple(
                 msgspec.structs.replace(model, name=path, path=path)
                 for path, model in zip(paths, request.models, strict=True)

@@ -16,6 +16,7 @@ from hwnas.devices.runner import (
     Subject,
     check_file,
     larger_references,
+    memory_probe,
     reference_file,
 )
 from hwnas.devices.runners.protocol import (
@@ -119,6 +120,7 @@ class WorkerRunner(Generic[Host]):
         self.reference = reference or reference_file(profile.runtime)
         shipped = reference is None and profile.gpu is None
         self.references = larger_references(profile.runtime) if shipped else []
+        self.memory_probe = str(memory_probe(profile.runtime) or "") if shipped else ""
 
     def probe(self) -> Environment:
         spec = msgspec.structs.replace(self.profile.measure, warmup_runs=0, warmup_s=0.0)
@@ -288,6 +290,7 @@ class WorkerRunner(Generic[Host]):
             together=TOGETHER,
             reference=str(self.reference),
             references=tuple(map(str, self.references)),
+            probe=self.memory_probe,
             spec=spec,
             seed=seed,
         )

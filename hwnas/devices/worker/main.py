@@ -8,6 +8,7 @@ computer (see `hwnas.devices.worker.archive`). It reads one JSON request from st
      "gpu": {"provider", "number", "precision", "engines"} | null, "seed": 0,
      "models": [{"name": "a", "path": "a.onnx"}, ...], "together": 16,
      "reference": "reference.onnx", "references": ["reference_96.onnx", ...],
+     "probe": "reference_320.onnx",
      "spec": {"warmup_runs", "warmup_s", "runs", "min_rounds", "max_rounds", "ci", "max_s",
               "threads"}}
 
@@ -88,9 +89,8 @@ def _measure_batch(
         runtime = model.get("runtime") or request["runtime"]
         models.append(TimedModel(model, runtime, request))
         progress(0, len(batch) * request["spec"]["min_rounds"])
-    choose_references(models, reference, request.get("references", ()), request)
-    larger = {id(model.beside): model.beside for model in models if model.beside}
-    warm_up([reference, *larger.values(), *models], request["spec"])
+    beside = choose_references(models, reference, request)
+    warm_up([reference, *beside, *models], request["spec"])
     take_rounds(reference, models, request["spec"], request["seed"], progress)
     return [model.result() for model in models]
 

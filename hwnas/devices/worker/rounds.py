@@ -29,6 +29,9 @@ from hwnas.devices.worker.samples import Samples, Timer
 
 LARGER_FROM = 3.0
 """Ratio to a reference's latency above which a model is timed beside a larger reference."""
+PROBE_FROM = 10.0
+"""Ratio to the largest reference's latency above which the memory probe is timed, too."""
+PROBE_CALLS = 2
 HOPELESS_ROUNDS = 3
 """Multiple of ``min_rounds`` after which a model with hardly an undisturbed round is given up."""
 HOPELESS_SHARE = 0.1
@@ -44,6 +47,7 @@ class Visit:
         self.own, self.reference, self.number = own, reference, number
         self.base = base or Samples()
         """The smallest reference, where `reference` is a larger one."""
+        self.probe = Samples()
         self.reference_name = ""
 
     def ratio(self, threads: int) -> float | None:
@@ -62,6 +66,8 @@ class Visit:
             "reference": self.reference_name,
             "base_ms": self.base.wall_ms,
             "base_usage": self.base.usage(),
+            "probe_ms": self.probe.wall_ms,
+            "probe_usage": self.probe.usage(),
         }
 
 
@@ -89,6 +95,8 @@ class TimedModel:
         self.rounds: list[Visit] = []
         self.beside: TimedModel | None = None
         """A larger reference of about this model's latency, if it is slow."""
+        self.probe: TimedModel | None = None
+        """The memory probe, if this model is much slower than any reference."""
 
     def result(self) -> dict[str, Any]:
         """Return the fields of `hwnas.devices.runners.protocol.ModelResult`."""
@@ -144,35 +152,52 @@ def take_rounds(
 
 
 def take_visit(timed: TimedModel, base: TimedModel, runs: int, timer: Timer, number: int) -> Visit:
-    """Visit a model beside its reference; beside a larger one ``base`` is timed, too."""
+    """Visit a model beside its reference; beside a larger one ``base`` is timed, too, and the
+    memory probe where the model has it."""
     beside = timed.beside or base
     taken = Visit(*visit(timed.model.run, beside.model.run, runs, timer), number)
     if beside is not base:
         taken.reference_name = beside.name
         base.model.run()
         timer.add(taken.base, base.model.run, runs)
+    if timed.probe:
+        timed.probe.model.run()
+        timer.add(taken.probe, timed.probe.model.run, PROBE_CALLS)
     return taken
 
 
 def choose_references(
-    models: Sequence[TimedModel], base: TimedModel, paths: Sequence[str], request: dict[str, Any]
-) -> None:
-    """Give each model that is much slower than a reference the next larger one.
+    models: Sequence[TimedModel], base: TimedModel, request: dict[str, Any]
+) -> list[TimedModel]:
+    """Give each model that is much slower than a reference the next larger one, and the memory
+    probe to those that are much slower than the largest.
 
-    Larger references (``paths``, the smallest first) are opened only for such models.
+    The request's larger references (the smallest first) and its probe are opened only for such
+    models. Returns those that were opened.
     """
     own_ms = {id(model): warm_ms(model) for model in models}
-    slower, reference = list(models), base
-    for path in paths:
+    slower, reference, opened = list(models), base, list[TimedModel]()
+    for path in request.get("references", ()):
         least_ms = LARGER_FROM * warm_ms(reference)
         slower = [model for model in slower if own_ms[id(model)] > least_ms]
         if not slower:
             break
-        reference = TimedModel(
-            {"name": os.path.basename(path), "path": path}, request["runtime"], request
-        )
+        reference = _open_beside(path, request)
+        opened.append(reference)
         for model in slower:
             model.beside = reference
+    least_ms = PROBE_FROM * warm_ms(reference)
+    slower = [model for model in slower if own_ms[id(model)] > least_ms]
+    if slower and request.get("probe"):
+        probe = _open_beside(request["probe"], request)
+        opened.append(probe)
+        for model in slower:
+            model.probe = probe
+    return opened
+
+
+def _open_beside(path: str, request: dict[str, Any]) -> TimedModel:
+    return TimedModel({"name": os.path.basename(path), "path": path}, request["runtime"], request)
 
 
 def warm_ms(timed: TimedModel) -> float:

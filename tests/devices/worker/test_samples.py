@@ -74,10 +74,11 @@ class TakesMs:
     def __init__(self, name: str, latency_ms: float) -> None:
         self.name, self.latency_ms = name, latency_ms
         self.beside: TakesMs | None = None
+        self.probe: TakesMs | None = None
 
 
 def test_a_model_is_timed_beside_the_reference_of_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    latencies_ms = {"reference_96.onnx": 3.0, "reference_320.onnx": 30.0}
+    latencies_ms = {"reference_96.onnx": 3.0, "reference_224.onnx": 30.0, "probe.onnx": 50.0}
     opened: list[str] = []
 
     def open_reference(model: dict[str, Any], runtime: str, request: object) -> TakesMs:
@@ -86,20 +87,25 @@ def test_a_model_is_timed_beside_the_reference_of_its_size(monkeypatch: pytest.M
 
     monkeypatch.setattr(rounds, "TimedModel", open_reference)
     monkeypatch.setattr(rounds, "warm_ms", lambda timed: timed.latency_ms)
-    paths = [f"/kits/{name}" for name in latencies_ms]
+    *larger, probe = (f"/kits/{name}" for name in latencies_ms)
+    request = {"runtime": "onnxruntime", "references": larger, "probe": probe}
+    beside: list[str] = []
 
     def choose(*latencies_ms: float) -> list[str]:
         opened.clear()
         models: Any = [TakesMs("net", latency_ms) for latency_ms in latencies_ms]
         base: Any = TakesMs("reference", 0.2)
-        rounds.choose_references(models, base, paths, {"runtime": "onnxruntime"})
+        beside[:] = [model.name for model in rounds.choose_references(models, base, request)]
+        assert [model.probe is not None for model in models] == [ms > 300 for ms in latencies_ms]
         return [model.beside.name if model.beside else "" for model in models]
 
     assert choose(0.1, 0.5) == ["", ""] and opened == []
     assert (
         choose(0.3, 2.0, 5.0) == ["", "reference_96.onnx", "reference_96.onnx"] and len(opened) == 1
     )
-    assert choose(4.0, 20.0) == ["reference_96.onnx", "reference_320.onnx"]
+    assert choose(4.0, 20.0, 280.0) == ["reference_96.onnx", *["reference_224.onnx"] * 2]
+    assert choose(4.0, 320.0) == ["reference_96.onnx", "reference_224.onnx"]
+    assert beside == list(latencies_ms), "all are warmed up with the models"
 
 
 def test_a_model_with_hardly_an_undisturbed_round_is_given_up() -> None:
