@@ -14,6 +14,8 @@ import msgspec
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.worker.load import Ticks, busiest, read_ticks
 from hwnas.errors import TooNoisy
+from hwnas.measurement.disturbance import programs_text
+from hwnas.measurement.measurement import Program
 
 CHECK_S = 1.0
 """Time between two checks of the cores."""
@@ -94,7 +96,7 @@ def _say(text: str) -> None:
 
 def _load(root: Path, ticks: Ticks, idle_cores: float, cores: int) -> str:
     programs = busiest(ticks, read_ticks(str(root / "proc")), os.getpid())
-    named = ", ".join(f"{p['name']} ({p['pid']}) {p['cores']:.0%} of a core" for p in programs)
+    named = programs_text(Program(**program) for program in programs)
     busy = f"{cores - idle_cores:.1f} of {cores} core{'s' if cores > 1 else ''} busy"
     return f"{busy}: {named}" if named else busy
 

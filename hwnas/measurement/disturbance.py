@@ -7,14 +7,14 @@ repeats well enough. Otherwise there is no latency.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil
 from statistics import median
 
 import msgspec
 
 from hwnas.errors import TooNoisy
-from hwnas.measurement.measurement import Environment, Kind, Measurement
+from hwnas.measurement.measurement import Environment, Kind, Measurement, Program
 from hwnas.measurement.round import Round
 
 MIN_USABLE_SHARE = 0.5
@@ -180,8 +180,13 @@ def _changed(rounds: Sequence[Round]) -> str:
 def load_text(environment: Environment) -> str:
     """Return the load and the busiest other programs in a few words."""
     load = environment.load_after or environment.load_before
-    busiest = ", ".join(
-        f"{program.name} ({program.pid}) {program.cores:.0%} of a core"
-        for program in environment.programs
-    )
+    busiest = programs_text(environment.programs)
     return f"load {load or 0:.1f}: {busiest or 'programs that are not visible from here'}"
+
+
+def programs_text(programs: Iterable[Program]) -> str:
+    """Return the names of programs, their process ids and what they take of a core."""
+    return ", ".join(
+        f"{program.name}{f' ({program.pid})' if program.pid else ''} {program.cores:.0%} of a core"
+        for program in programs
+    )

@@ -45,6 +45,7 @@ class Program(msgspec.Struct, frozen=True):
 
     name: str
     pid: int
+    """0: programs that began and ended meanwhile, counted together."""
     cores: float
     """CPU time per second; 1 is a whole core."""
 

@@ -129,7 +129,7 @@ class FakeModel:
 
 def fake() -> Any:
     """Return a stand-in for an opened model, with a function of its own."""
-    model = SimpleNamespace(rounds=[], run=lambda: None, beside=None)
+    model = SimpleNamespace(rounds=[], run=lambda: None, beside=None, probe=None)
     model.model = model
     return model
 

@@ -10,7 +10,7 @@ import pytest
 from hwnas.devices.worker import conditions, rounds
 from hwnas.devices.worker import samples as samples_module
 from hwnas.devices.worker.conditions import cpu_quota, too_few_cores
-from hwnas.devices.worker.load import Ticks, busiest, read_ticks
+from hwnas.devices.worker.load import busiest, read_ticks
 from hwnas.devices.worker.rounds import Visit, is_done
 from hwnas.devices.worker.samples import Counters, Samples, Timer
 from hwnas.measurement import round as measured_round
@@ -134,6 +134,9 @@ def test_waiting_of_all_threads_is_summed_and_a_kernel_without_an_account_counts
 
 
 def test_the_busiest_other_programs_are_named(tmp_path: Path) -> None:
+    def write_total(user: int, system: int) -> None:
+        (tmp_path / "stat").write_text(f"cpu  {user} 0 {system} 9999 1 0 0 0\ncpu0 1 1 1 1\n")
+
     def write(pid: int, name: str, ticks: int) -> None:
         (tmp_path / str(pid)).mkdir(exist_ok=True)
         fields = ["0"] * 11 + [str(ticks), "10"] + ["0"] * 20
@@ -141,16 +144,25 @@ def test_the_busiest_other_programs_are_named(tmp_path: Path) -> None:
 
     for pid, name in ((3, "a (b) c"), (4, "worker"), (5, "idle")):
         write(pid, name, 100)
-    before = Ticks(read_ticks(str(tmp_path)).programs, when_s=10.0)
+    write_total(1000, 500)
+    before = read_ticks(str(tmp_path))._replace(when_s=10.0)
     write(3, "a (b) c", 290)
     write(4, "worker", 300)
     write(5, "idle", 101)
     write(6, "new", 70)
-    after = Ticks(read_ticks(str(tmp_path)).programs, when_s=12.0)
-    assert busiest(before, after, without=4) == [
+    write_total(1400, 571)
+    after = read_ticks(str(tmp_path))._replace(when_s=12.0)
+    programs = [
         {"name": "a (b) c", "pid": 3, "cores": 0.95},
         {"name": "new", "pid": 6, "cores": 0.4},
     ]
+    assert busiest(before, after, without=4) == programs
+    write_total(1500, 671)
+    after = read_ticks(str(tmp_path))._replace(when_s=12.0)
+    ended = {"name": "short-lived programs", "pid": 0, "cores": 1.0}
+    assert busiest(before, after, without=4) == [ended, *programs]
+    (tmp_path / "stat").unlink()
+    assert busiest(before, read_ticks(str(tmp_path))._replace(when_s=12.0), without=4) == programs
 
 
 def test_more_threads_than_cores_are_refused() -> None:
