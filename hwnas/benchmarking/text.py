@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from hwnas.benchmarking.gate import change_text, verdict_line
 from hwnas.benchmarking.result import UNSTEADY_HALF_WIDTH, BenchmarkResult, FileResult
-from hwnas.measurement.disturbance import load_text, other_programs_line
+from hwnas.measurement.disturbance import doubt_line, load_text
 from hwnas.measurement.gpu import GpuState
 from hwnas.measurement.measurement import DRIFT_LIMIT, RESOLUTION
 
@@ -123,7 +123,7 @@ def notes(result: BenchmarkResult) -> list[str]:
             f"Other programs disturbed {left_out} of {total} rounds, which do not count "
             f"({load_text(result.environment)})."
         )
-    if line := other_programs_line(result.environment):
+    if line := doubt_line(result.measurements):
         lines.append(line)
     drift = result.reference.drift
     if result.reference.calibrated_ms:

@@ -29,8 +29,9 @@ MIN_SCALE_ROUNDS = 6
 """Least number of rounds from which the ratio of two references is taken."""
 MAX_POINTS = 64
 """Most models in a file; the newest replace the oldest."""
-MAX_PROBES = 9
-"""Most latencies of the memory probe in a file; the newest replace the oldest."""
+MAX_RECENT = 9
+"""Most ratios of a reference or of the memory probe in a file; the newest replace the oldest."""
+PROBE = "probe"
 
 
 class ClockPoint(msgspec.Struct, frozen=True):
@@ -49,9 +50,10 @@ class QuietClocks(msgspec.Struct, frozen=True):
     scales: dict[str, float] = {}
     """Latency of each larger reference model over that of the reference model itself. The first
     that is measured stays, so that later latencies compare with earlier ones."""
-    probe_scales: tuple[float, ...] = ()
-    """Latencies of the memory probe over that of the reference beside it, of the newest quiet
-    measurements: it varies with other users of the memory, who are not always visible."""
+    recent: dict[str, tuple[float, ...]] = {}
+    """The same ratios in the newest quiet measurements, and the latencies of the memory probe over
+    those of the reference beside it. Their medians tell whether other programs change them: a
+    single measurement may have been beside users of the hardware who are not visible."""
 
     @property
     def wall_per_cpu(self) -> float | None:
@@ -93,16 +95,17 @@ def learn(measurements: Sequence[Measurement]) -> None:
     scales = {name: quiet_scale(rounds, name) for name in {r.reference for r in rounds} - {""}}
     known_scales = {name: scale for name, scale in scales.items() if scale is not None}
     probed = quiet_probe_scale(rounds)
-    if not points and not known_scales and probed is None:
+    ratios = known_scales if probed is None else {**known_scales, PROBE: probed}
+    if not points and not ratios:
         return
     environment = measurements[0].environment
     clocks = read_clocks(environment)
     points_now = (*clocks.points, *points)[-MAX_POINTS:]
     scales_now = known_scales | clocks.scales
-    probes_now = (*clocks.probe_scales, *([] if probed is None else [probed]))[-MAX_PROBES:]
-    now = msgspec.structs.replace(
-        clocks, points=points_now, scales=scales_now, probe_scales=probes_now
-    )
+    recent_now = clocks.recent | {
+        name: (*clocks.recent.get(name, ()), ratio)[-MAX_RECENT:] for name, ratio in ratios.items()
+    }
+    now = msgspec.structs.replace(clocks, points=points_now, scales=scales_now, recent=recent_now)
     if now != clocks:
         write_json(clocks_file(environment), now)
 
@@ -127,17 +130,18 @@ def quiet_probe_scale(rounds: Sequence[Round]) -> float | None:
 
 
 def with_scale(measurement: Measurement, all_: Sequence[Measurement]) -> Measurement:
-    """Return a measurement whose rounds state the ratio of their references, and the quiet one of
-    the memory probe.
+    """Return a measurement whose rounds state the ratios of their references and of the memory
+    probe.
 
-    The ratios come from the machine's file, that of the references else from all measurements of
-    the same call, ``all_``.
+    The ratios come from the machine's file, that by which a latency is scaled else from all
+    measurements of the same call, ``all_``.
     """
     names = {round.reference for round in measurement.rounds} - {""}
     if not names:
         return measurement
     clocks = read_clocks(measurement.environment)
-    known, probes = clocks.scales, clocks.probe_scales
+    known = clocks.scales
+    quiet = {name: median(ratios) for name, ratios in clocks.recent.items()}
     taken = [round for each in all_ for round in each.rounds]
     scales = {
         name: known.get(name) or _scale([r for r in taken if r.reference == name]) for name in names
@@ -146,7 +150,8 @@ def with_scale(measurement: Measurement, all_: Sequence[Measurement]) -> Measure
         msgspec.structs.replace(
             round,
             scale=scales.get(round.reference, 1.0),
-            probe_scale=median(probes) if probes and round.probe_ms else None,
+            quiet_scale=quiet.get(round.reference),
+            probe_scale=quiet.get(PROBE) if round.probe_ms else None,
         )
         for round in measurement.rounds
     )

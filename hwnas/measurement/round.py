@@ -53,7 +53,10 @@ class Round(msgspec.Struct, frozen=True):
     """Calls of the reference model itself, beside those of a larger one."""
     base_usage: Usage | None = None
     scale: float = 1.0
-    """Quiet latency of ``reference`` over that of the reference model itself."""
+    """Quiet latency of ``reference`` over that of the reference model itself, the first that was
+    measured: latencies are scaled by it."""
+    quiet_scale: float | None = None
+    """The same, in the newest quiet measurements; ``None``: unknown."""
     probe_ms: tuple[float, ...] = ()
     """Calls of the memory probe, a model whose values exceed the caches; empty: none."""
     probe_usage: Usage | None = None
@@ -77,6 +80,14 @@ class Round(msgspec.Struct, frozen=True):
     @property
     def counted_base_ms(self) -> tuple[float, ...]:
         return self._counted(self.base_ms, self.base_usage)
+
+    @property
+    def base_ratio(self) -> float | None:
+        """Median latency of ``reference`` in units of the reference model itself; ``None`` without
+        undisturbed calls."""
+        reference_ms = self._counted(self.reference_ms, self.reference_usage)
+        base_ms = self.counted_base_ms
+        return median(reference_ms) / median(base_ms) if reference_ms and base_ms else None
 
     @property
     def probe_ratio(self) -> float | None:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from hwnas.devices.quiet import ClockPoint, QuietClocks, learn, read_clocks, with_scale
+from hwnas.measurement.disturbance import contention
 from hwnas.measurement.measurement import Environment, Measurement, Program
 from hwnas.measurement.round import Round, Usage
 
@@ -91,6 +92,11 @@ def test_disturbed_references_teach_no_scale_and_the_same_call_gives_it() -> Non
     learn([first])
     learn([later])
     assert read_clocks(HERE).scales == {"reference_96": pytest.approx(15.0)}, "the first stays"
+    learn([later])
+    assert read_clocks(HERE).recent == {"reference_96": pytest.approx((15.0, 18.0, 18.0))}
+    settled = with_scale(later, [later])
+    assert settled.rounds[0].quiet_scale == pytest.approx(18.0)
+    assert contention(settled.rounds) == pytest.approx(0.0), "as in most quiet measurements"
 
 
 def probed(probe_ms: float, lost_ms: float = 0.0) -> Measurement:
@@ -109,6 +115,6 @@ def test_the_quiet_latency_of_the_memory_probe_is_the_median_of_several_measurem
     for probe_ms in (30.0, 45.0, 31.5):
         learn([probed(probe_ms)])
     learn([probed(90.0, lost_ms=9.0)])
-    assert read_clocks(HERE).probe_scales == pytest.approx((10.0, 15.0, 10.5))
+    assert read_clocks(HERE).recent["probe"] == pytest.approx((10.0, 15.0, 10.5))
     now = with_scale(first, [first]).rounds[0]
     assert now.probe_scale == pytest.approx(10.5) and now.probe_ratio == pytest.approx(10.0)

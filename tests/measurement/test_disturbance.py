@@ -7,7 +7,7 @@ from random import Random
 import msgspec
 import pytest
 
-from hwnas.measurement.disturbance import disturbed_line, joined, other_programs_line, settle
+from hwnas.measurement.disturbance import disturbed_line, doubt_line, joined, settle
 from hwnas.measurement.measurement import Environment, Measurement, Program, compare
 from hwnas.measurement.round import Round, Usage
 
@@ -149,13 +149,27 @@ def test_time_that_several_threads_waited_is_allowed_to_each_of_them() -> None:
 
 
 def test_a_latency_beside_other_programs_is_called_into_doubt() -> None:
-    line = other_programs_line(HERE)
+    def doubt(*programs: Program) -> str:
+        return doubt_line([beside_larger(3.0, msgspec.structs.replace(HERE, programs=programs))])
+
+    line = doubt(*HERE.programs)
     assert line.startswith("Other programs computed meanwhile (load 5.2: python (42) 98% of a core")
     assert "within 3%" in line and "by up to 21%" in line
-    small = msgspec.structs.replace(HERE, programs=(Program("cron", 3, 0.1), Program("X", 4, 0.1)))
-    assert other_programs_line(small) == ""
-    more = msgspec.structs.replace(small, programs=(*small.programs, Program("make", 7, 0.06)))
-    assert other_programs_line(more) != ""
+    small = (Program("cron", 3, 0.1), Program("X", 4, 0.1))
+    assert doubt(*small) == ""
+    assert "make (7)" in doubt(*small, Program("make", 7, 0.06))
+    assert "short-lived programs 70% of a core" in doubt(Program("short-lived programs", 0, 0.7))
+
+
+@pytest.mark.parametrize(("reference_ms", "doubted"), [(3.1, False), (2.55, True)])
+def test_references_that_change_without_a_visible_program_are_remarked_upon(
+    reference_ms: float, doubted: bool
+) -> None:
+    alone = msgspec.structs.replace(HERE, programs=())
+    measured = beside_larger(reference_ms, alone)
+    assert settle(measured, 10, None) is not None
+    line = doubt_line([beside_larger(3.0, alone), measured])
+    assert ("A larger reference model takes -15% against the reference" in line) is doubted
 
 
 def beside_larger(
@@ -172,7 +186,8 @@ def beside_larger(
         reference_usage=quiet[1],
         base_ms=(0.2,),
         base_usage=quiet[2],
-        scale=15.0,
+        scale=14.0,
+        quiet_scale=15.0,
         probe_ms=(probe_ms,),
         probe_usage=quiet[3],
         probe_scale=10.0,

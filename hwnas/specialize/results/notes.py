@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.latency_models.model import LatencyModel
-from hwnas.measurement.disturbance import other_programs_line
+from hwnas.measurement.disturbance import doubt_line
 from hwnas.measurement.measurement import DRIFT_LIMIT
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.mobile.space import MobileSpace
@@ -44,7 +44,7 @@ def notes_of(
             "again."
         )
     if measurement is not None:
-        notes.append(other_programs_line(measurement.environment))
+        notes.append(doubt_line([measurement]))
     if screened.model.kind == "table":
         notes.append(_bound_note(delivered, screened.model))
     notes += _better_baselines(run, delivered)

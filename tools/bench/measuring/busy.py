@@ -6,7 +6,7 @@ Each row measures two chains of equal blocks, of 20 and of 21, so that the secon
 in one of five sizes (0.1 to 100 ms), beside none, 1, 2, 4 or 8 other programs that compute or copy
 memory, with both runtimes and with 1 and 2 threads. It shows the error of the latency against the
 quiet row, the ratio of the two networks, and what was reported: wall clock, CPU time or nothing
-(exit code 6), and whether a note names other programs. The rows ``quiet again`` show how well a
+(exit code 6), and whether a note says that it may be off. The rows ``quiet again`` show how well a
 latency repeats without them. Rows are appended to ``DIR/rows.jsonl`` as they are measured; the same
 command continues, and rewrites ``results/busy.md``. A quiet row during which other programs took a
 twentieth of a core does not count and is measured again.
@@ -28,7 +28,7 @@ from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.devices.profile import DeviceProfile, find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.files import append_line, read_lines, write_json
-from hwnas.measurement.disturbance import Disturbed, other_programs_line
+from hwnas.measurement.disturbance import Disturbed, doubt_line
 from hwnas.measurement.measurement import Measurement, compare
 from hwnas.profiling.bench import compile_untrained
 from tools.lib.busy import busy_programs
@@ -65,7 +65,8 @@ class Row(msgspec.Struct, frozen=True):
     """Latency of the longer chain divided by that of the shorter."""
     clock: str = "exit 6"
     doubted: bool = False
-    """Whether a note says that other programs computed meanwhile."""
+    """Whether a note says that the latency may be off, since other programs computed or since two
+    references compare differently."""
     others: float = 0.0
     """Cores that were used by programs other than those of the row."""
 
@@ -152,7 +153,7 @@ def measure(
         latency_ms=shorter.median_ms,
         ratio=compare(longer, shorter).ratio,
         clock="CPU time" if "cpu" in (shorter.clock, longer.clock) else "wall",
-        doubted=bool(other_programs_line(shorter.environment)),
+        doubted=bool(doubt_line([shorter])),
         others=_others([shorter], started),
     )
 
@@ -182,7 +183,7 @@ def write_report(rows: Sequence[Row], called_as: str) -> None:
                 signs.append(row.ratio > 1)
                 silent += [abs(change)] * (not row.doubted)
         ratio = f"{row.ratio:.3f}" if row.ratio else "-"
-        reported = f"{row.clock}, others named" if row.doubted else row.clock
+        reported = f"{row.clock}, doubted" if row.doubted else row.clock
         lines.append(
             (row.target, str(row.threads), row.size, row.load, reported, error, ratio, sign)
         )
@@ -192,7 +193,7 @@ def write_report(rows: Sequence[Row], called_as: str) -> None:
     text = (
         f"{disturbed} of {planned} rows beside other programs were measured. {len(beside)} report "
         f"a latency: {_within(beside)}; the sign of the 5 % is right in {sum(signs)}. "
-        f"{len(silent)} of them do not say that other programs computed: {_within(silent)}. "
+        f"{len(silent)} of them have no note that they may be off: {_within(silent)}. "
         f"{disturbed - len(beside)} rows end with exit code 6 or have no quiet row to compare "
         f"with. {len(again)} quiet rows were measured again: {_within(again)}."
     )
