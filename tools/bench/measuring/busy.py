@@ -5,9 +5,10 @@
 Each row measures two chains of equal blocks, of 20 and of 21, so that the second takes 5 % longer,
 in one of five sizes (0.1 to 100 ms), beside none, 1, 2, 4 or 8 other programs that compute or copy
 memory, with both runtimes and with 1 and 2 threads. It shows the error of the latency against the
-quiet row, the ratio of the two networks, and what was reported: wall clock, CPU time or nothing
-(exit code 6), and whether a note says that it may be off. The rows ``quiet again`` show how well a
-latency repeats without them. Rows are appended to ``DIR/rows.jsonl`` as they are measured; the same
+median of three quiet rows, the ratio of the two networks, and what was reported: wall clock, CPU
+time or nothing (exit code 6), and whether a note says that it may be off. Two quiet rows come
+before those beside other programs and one after them; their errors show how well a latency
+repeats. Rows are appended to ``DIR/rows.jsonl`` as they are measured; the same
 command continues, and rewrites ``results/busy.md``. A quiet row during which other programs took a
 twentieth of a core does not count and is measured again.
 """
@@ -19,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from statistics import median
 
 import click
 import msgspec
@@ -46,8 +48,9 @@ SIZES = {
 }
 """Channels, expansion and pixels of the blocks, by the rough latency of a chain."""
 BLOCKS = (20, 21)
-QUIET = ("quiet", "quiet again")
-LOADS = (*QUIET, *(f"{count} {kind}" for kind in ("compute", "memory") for count in (1, 2, 4, 8)))
+QUIET = ("quiet", "quiet again", "quiet at the end")
+BUSY = tuple(f"{count} {kind}" for kind in ("compute", "memory") for count in (1, 2, 4, 8))
+LOADS = (*QUIET[:2], *BUSY, *QUIET[2:])
 GOAL = 0.03
 """Error within which a reported latency should be."""
 
@@ -103,8 +106,7 @@ def main(work: Path, max_s: float, seconds: float, loads: str, counts: str) -> N
 
 
 def plan(loads: Sequence[str], counts: Sequence[int]) -> Iterator[tuple[int, str, str, str]]:
-    """Yield threads, load, size and target of all rows; for each number of threads the quiet rows
-    come first."""
+    """Yield threads, load, size and target of all rows."""
     return product(counts, loads, SIZES, TARGETS)
 
 
@@ -165,21 +167,25 @@ def _others(measurements: Sequence[Measurement], started: Sequence[int]) -> floa
 
 def write_report(rows: Sequence[Row], called_as: str) -> None:
     """Write the table of all rows, and how many of them reach the goal."""
-    quiet = {row.key[:3]: row for load in reversed(QUIET) for row in rows if row.load == load}
+    quiet_ms: dict[tuple[str, int, str], list[float]] = {}
+    for row in rows:
+        if row.load in QUIET and row.latency_ms:
+            quiet_ms.setdefault(row.key[:3], []).append(row.latency_ms)
     lines: list[tuple[str, ...]] = []
-    errors: dict[str, list[float]] = {"beside others": [], "quiet again": []}
+    beside: list[float] = []
+    alone: list[float] = []
     silent: list[float] = []
     signs: list[bool] = []
     sizes = list(SIZES)
     for row in sorted(rows, key=lambda r: (*r.key[:2], sizes.index(r.size), LOADS.index(r.load))):
-        before = quiet.get(row.key[:3])
         error = sign = "-"
-        if row.latency_ms and row.ratio and before and before.latency_ms and row is not before:
-            change = row.latency_ms / before.latency_ms - 1
+        if row.latency_ms and row.ratio and (known_ms := quiet_ms.get(row.key[:3])):
+            change = row.latency_ms / median(known_ms) - 1
             error, sign = f"{change:+.1%}", "right" if row.ratio > 1 else "wrong"
-            again = row.load in QUIET
-            errors["quiet again" if again else "beside others"].append(abs(change))
-            if not again:
+            if row.load in QUIET:
+                alone.append(abs(change))
+            else:
+                beside.append(abs(change))
                 signs.append(row.ratio > 1)
                 silent += [abs(change)] * (not row.doubted)
         ratio = f"{row.ratio:.3f}" if row.ratio else "-"
@@ -187,15 +193,14 @@ def write_report(rows: Sequence[Row], called_as: str) -> None:
         lines.append(
             (row.target, str(row.threads), row.size, row.load, reported, error, ratio, sign)
         )
-    beside, again = errors["beside others"], errors["quiet again"]
     disturbed = sum(row.load not in QUIET for row in rows)
-    planned = len(SIZES) * len(TARGETS) * 2 * (len(LOADS) - len(QUIET))
+    planned = len(SIZES) * len(TARGETS) * 2 * len(BUSY)
     text = (
         f"{disturbed} of {planned} rows beside other programs were measured. {len(beside)} report "
         f"a latency: {_within(beside)}; the sign of the 5 % is right in {sum(signs)}. "
         f"{len(silent)} of them have no note that they may be off: {_within(silent)}. "
         f"{disturbed - len(beside)} rows end with exit code 6 or have no quiet row to compare "
-        f"with. {len(again)} quiet rows were measured again: {_within(again)}."
+        f"with. Of {len(alone)} quiet rows, {_within(alone)}."
     )
     titles = ("target", "threads", "size", "load", "reported", "error", "ratio of 21:20", "sign")
     write_results(RESULTS, "Latencies on a busy machine", called_as, text, table(titles, lines))
@@ -204,7 +209,7 @@ def write_report(rows: Sequence[Row], called_as: str) -> None:
 def _within(errors: Sequence[float]) -> str:
     within = sum(error <= GOAL for error in errors)
     largest = f", the largest error is {max(errors):.1%}" if errors else ""
-    return f"{within} are within {GOAL:.0%} of the quiet row{largest}"
+    return f"{within} are within {GOAL:.0%} of the median quiet row{largest}"
 
 
 if __name__ == "__main__":
