@@ -11,7 +11,7 @@ import msgspec
 from hwnas.architecture.kernels import Kernel
 from hwnas.architecture.ops import OPS, Op
 from hwnas.architecture.piece.shapes import ends_in_shortcut, value_shapes
-from hwnas.architecture.piece.steps import SEPARATOR
+from hwnas.architecture.piece.steps import SEPARATOR, steps_of
 from hwnas.architecture.size import Size, axes, size_of, size_text
 from hwnas.errors import UnknownName, UsageError
 
@@ -62,11 +62,13 @@ class Block(msgspec.Struct, frozen=True):
     """Kernel of the depthwise convolution before the expansion (``uib`` only, where
     ``kernel_size`` 1 stands for no depthwise convolution after it)."""
     piece: str = ""
-    """The layers of a fixed piece (``piece`` only), see `hwnas.architecture.piece.steps`; of its
-    shapes only channels and size are used."""
+    """The layers of a fixed piece (``piece`` only), see `hwnas.architecture.piece.steps`. Such a
+    block has no kernel size, stride, activation and the like of its own: they are the defaults."""
 
     def __post_init__(self) -> None:
         # blocks that compute the same are equal, and have the same key
+        if self.op == "piece" or self.piece:
+            self._check_piece()
         self._set("in_size", size_of(*axes(self.in_size)))
         self._set("expand_ratio", float(f"{self.expand_ratio:g}"))  # six digits, as in the key
         if self.padding == "same" and self.stride == 1 and self.kernel_size % 2:
@@ -80,6 +82,14 @@ class Block(msgspec.Struct, frozen=True):
             self._set("squeezed", 0)
         if self.group_width and self.group_width == self.mid_channels:
             self._set("group_width", 0)
+
+    def _check_piece(self) -> None:
+        """Raise `UsageError` for layers that are no piece, or of another operation."""
+        if self.op != "piece":
+            raise UsageError(f"{self.op!r} lists layers, {self.piece!r}; only 'piece' has them")
+        steps_of(self.piece)
+        for field, value in _OF_A_PIECE.items():
+            self._set(field, value)
 
     def _set(self, field: str, value: object) -> None:
         now = getattr(self, field)
@@ -256,6 +266,12 @@ class Block(msgspec.Struct, frozen=True):
     def params(self) -> int:
         """Number of trained parameters."""
         return sum(kernel.params for kernel in self.kernels)
+
+
+_OF_A_PIECE: dict[str, object] = {
+    **{"kernel_size": 1, "stride": 1, "expand_ratio": 1.0, "start_kernel_size": 0},
+    **{"activation": "relu6", "padding": "symmetric", "squeeze_excite": False, "group_width": 0},
+}
 
 
 def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:

@@ -19,14 +19,22 @@ Sides = tuple[tuple[int, int], tuple[int, int]]
 
 
 class SameConv2d(nn.Conv2d):
-    """`torch.nn.Conv2d` with padding "same" and a stride, without bias."""
+    """`torch.nn.Conv2d` with padding "same" of a square kernel."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, bias=False)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, groups=groups, bias=bias)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         image, padding = pad_same(input, self.kernel_size[0], self.stride[0])
-        return F.conv2d(image, weight, bias, self.stride, padding)
+        return F.conv2d(image, weight, bias, self.stride, padding, groups=self.groups)
 
 
 class SameDepthwiseConv2d(DepthwiseConv2d):

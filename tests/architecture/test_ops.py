@@ -87,12 +87,17 @@ BLOCKS = (
             (
                 9,
                 "conv 9 k3x5 s2 p1x2 d2 / leaky_relu v0.1 / max_pool k3 s2 p1 ceil / "
-                "avg_pool k3 s1 p1 padded / slice 2: / slice 0:2 from 4 / concat from 6 5",
+                "avg_pool k3 p1 padded / slice 2: / slice 0:2 from 4 / concat from 6 5",
             ),
             (
                 8,
                 "avg_pool k2 s2 / conv 8 k1x5 p0x2 / hardsigmoid / resize from 3 0 / "
                 "mul from 0 4 / times v0.5 / plus v1.0 / tanh / gelu / hswish",
+            ),
+            (
+                8,
+                "global_pool / conv 1 k3 p1 from 0 / add from 1 2 / sigmoid / mul from 4 0 / "
+                "conv 8 k3 s2 psame g8",
             ),
             (
                 6,

@@ -32,15 +32,17 @@ class Shape(NamedTuple):
 def value_shapes(text: str, channels: int, size: Size) -> tuple[Shape, ...]:
     """Return the shapes of all values of a piece, its input first.
 
-    Raises `UsageError` if a step leaves no pixel, or cannot take what it is given.
+    Raises `UsageError` for a step that leaves no pixel or channel, or whose inputs do not fit it.
     """
     shapes = [Shape(channels, size)]
     for step in steps_of(text):
         given = [shapes[source] for source in step.inputs]
         shape = _out_shape(step, given)
-        if min(axes(shape.size)) < 1 or shape.channels < 1:
+        if min(axes(shape.size)) < 1:
             pixels = size_text(given[0].size)
             raise UsageError(f"a map of {pixels} pixels is too small for {step.op!r}")
+        if shape.channels < 1:
+            raise UsageError(f"a map of {given[0].channels} channels is too small for {step.op!r}")
         shapes.append(shape)
     return tuple(shapes)
 
@@ -69,6 +71,9 @@ def ends_in_shortcut(text: str) -> bool:
 
 def _out_shape(step: Step, inputs: Sequence[Shape]) -> Shape:
     channels, size = inputs[0]
+    if any(width % step.groups for width in (channels, step.out_channels)):
+        widths = f"{channels} to {step.out_channels}" if step.out_channels else str(channels)
+        raise UsageError(f"{step.op!r} cannot divide {widths} channels into {step.groups} groups")
     if step.op in WINDOWS:
         height, width = (
             _window_count(step, axis, pixels) for axis, pixels in enumerate(axes(size))
@@ -89,13 +94,7 @@ def _out_shape(step: Step, inputs: Sequence[Shape]) -> Shape:
             _check_sizes(step, inputs)
             return Shape(sum(shape.channels for shape in inputs), size)
         case "add" | "mul":
-            # a factor may be one pixel for the whole map, as that of squeeze-excite
-            largest = max(inputs, key=lambda shape: shape.elements)
-            _check_sizes(step, [shape for shape in inputs if shape.size != 1] or inputs)
-            if {shape.channels for shape in inputs} - {largest.channels, 1}:
-                widths = " and ".join(str(shape.channels) for shape in inputs)
-                raise UsageError(f"{step.op!r} takes maps of {widths} channels")
-            return largest
+            return _broadcast(step, inputs)
         case _:
             return inputs[0]
 
@@ -113,6 +112,17 @@ def _window_count(step: Step, axis: int, pixels: int) -> int:
         return room // stride + 1
     count = -(-room // stride) + 1
     return count - 1 if (count - 1) * stride >= pixels + padding else count  # begins in the padding
+
+
+def _broadcast(step: Step, inputs: Sequence[Shape]) -> Shape:
+    """Return the shape of a sum or product; an input may have 1 channel, row or column for all."""
+    widths = [shape.channels for shape in inputs]
+    rows, columns = zip(*(axes(shape.size) for shape in inputs), strict=True)
+    if set(widths) - {1, max(widths)}:
+        raise UsageError(f"{step.op!r} takes maps of {' and '.join(map(str, widths))} channels")
+    if any(set(pixels) - {1, max(pixels)} for pixels in (rows, columns)):
+        _check_sizes(step, inputs)
+    return Shape(max(widths), size_of(max(rows), max(columns)))
 
 
 def _check_sizes(step: Step, inputs: Sequence[Shape]) -> None:
@@ -164,7 +174,7 @@ def _kernel(step: Step, inputs: Sequence[Shape], out: Shape) -> Kernel:
 
 
 def _conv(step: Step, given: Shape, out: Shape) -> Kernel:
-    groups = step.groups or given.channels
+    groups = step.groups
     height, width = step.kernel
     weights = height * width * given.channels * out.channels // groups
     macs = weights * area(out.size)

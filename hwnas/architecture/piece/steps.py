@@ -2,14 +2,15 @@
 
 A piece is a list of steps, ``conv 16 k3 p1 bias / relu / conv 64 bias from 0 / concat from 2 3``.
 Value 0 is the input of the piece and value n the output of step n, which takes the value before it
-where it does not say otherwise. The last value is the output. All of a step but its inputs is in
-words, so that a piece is part of the key of its block (`hwnas.architecture.block.Block.key`).
+where it does not say otherwise. The last value is the output. A step has one text only, since the
+text of a piece is part of the key of its block (`hwnas.architecture.block.Block.key`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from math import isfinite
 from typing import Any, Literal
 
 import msgspec
@@ -36,6 +37,16 @@ JOINS = ("add", "mul", "concat")
 RESIZE = "resize"
 """Nearest pixels of its first input, in the height and width of its second."""
 WINDOWS = ("conv", "max_pool", "avg_pool")
+FIELDS = {
+    "conv": ("out_channels", "kernel", "stride", "padding", "dilation", "groups", "bias"),
+    "max_pool": ("kernel", "stride", "padding", "dilation", "ceil"),
+    "avg_pool": ("kernel", "stride", "padding", "ceil", "counts_padding"),
+    "scale": ("out_channels",),
+    "shuffle": ("groups",),
+    **dict.fromkeys(("slice", "chunk"), ("span",)),
+    **dict.fromkeys(("layer_norm", "response_norm", "leaky_relu", *CONSTANTS), ("value",)),
+}
+"""The fields of `Step` that belong to each operation; of others only `Step.inputs`."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -52,7 +63,7 @@ class Step(msgspec.Struct, frozen=True):
     padding: Padding = (0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
-    """Of a ``conv`` or ``shuffle``; 0 for as many as input channels."""
+    """Of a ``conv`` or ``shuffle``."""
     bias: bool = False
     ceil: bool = False
     """Whether a pool rounds its size up."""
@@ -117,12 +128,15 @@ def _step(number: int, text: str) -> Step:
         inputs = tuple(map(int, sources.split())) if sources else (number,)
         fields: dict[str, Any] = dict(_field(op, word) for word in rest)
         step = Step(op, inputs, **fields)
-        _check(number, step)
+        if fields.keys() - {*FIELDS.get(op, ())} or not _is_possible(number, step):
+            raise ValueError
     except ValueError:
         raise UsageError(
             f"{text!r} is no step of a piece, expected e.g. 'conv 16 k3 p1 bias' or 'add from 0 3' "
             "(operation, its shape, earlier values)"
         ) from None
+    if text != (usual := _words(number, step)):
+        raise UsageError(f"{text!r} is no step of a piece, expected {usual!r}")
     return step
 
 
@@ -155,17 +169,36 @@ def _field(op: str, word: str) -> tuple[str, object]:
     return _PAIRS[letter], (int(height), int(width or height))
 
 
-def _check(number: int, step: Step) -> None:
-    """Raise `ValueError` for a step that cannot be computed, whatever it is given."""
+def _is_possible(number: int, step: Step) -> bool:
+    """Return whether a step can be computed for some inputs."""
     takes = 2 if step.op == RESIZE else 1
     count = len(step.inputs)
-    enough = count >= 2 if step.op in JOINS else count == takes
-    earlier = all(0 <= source <= number for source in step.inputs)
+    takes_enough = count >= 2 if step.op in JOINS else count == takes
+    are_earlier = all(0 <= source <= number for source in step.inputs)
+    sizes = (*step.kernel, *step.stride, *step.dilation, step.groups)
+    is_common = takes_enough and are_earlier and min(sizes) >= 1 and isfinite(step.value)
     low, high = step.span
-    spans = {"slice": low >= 0 and (high == 0 or low < high), "chunk": 0 <= low < high}
-    pixels = (*step.kernel, *step.stride, *step.dilation)
-    padding = () if step.padding == "same" else step.padding
-    whole = min(pixels) >= 1 and min(padding, default=0) >= 0 and step.groups >= 0
-    is_conv = step.op != "conv" or step.out_channels >= 1
-    if not (enough and earlier and spans.get(step.op, True) and whole and is_conv):
-        raise ValueError
+    match step.op:
+        case "conv":
+            return is_common and step.out_channels >= 1 and _can_pad(step)
+        case "max_pool" | "avg_pool":
+            return is_common and _can_pad(step)
+        case "scale":
+            return is_common and step.out_channels in (0, 1)
+        case "slice":
+            return is_common and low >= 0 and (high == 0 or low < high)
+        case "chunk":
+            return is_common and 0 <= low < high
+        case _:
+            return is_common
+
+
+def _can_pad(step: Step) -> bool:
+    """Return whether PyTorch has the padding of a convolution or pool, as its modules or ours."""
+    if step.padding == "same":
+        is_square = step.kernel[0] == step.kernel[1] and step.stride[0] == step.stride[1]
+        return step.op == "conv" and is_square and step.dilation == (1, 1)
+    if step.op == "conv":
+        return min(step.padding) >= 0
+    axes = zip(step.padding, step.kernel, step.dilation, strict=True)
+    return all(0 <= 2 * pixels <= dilation * (size - 1) + 1 for pixels, size, dilation in axes)

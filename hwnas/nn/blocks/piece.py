@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.piece.shapes import Shape, value_shapes
 from hwnas.architecture.piece.steps import Step, steps_of
+from hwnas.errors import UsageError
 from hwnas.nn.blocks.convnext import ChannelNorm
 from hwnas.nn.blocks.layers import ACTIVATIONS, GATES
-from hwnas.nn.padding import pad_same
+from hwnas.nn.padding import SameConv2d
 
 FUNCTIONS: dict[str, Callable[[], nn.Module]] = {
     **ACTIVATIONS,
@@ -35,6 +36,11 @@ class Piece(nn.Module):
         super().__init__()
         self.steps = steps_of(block.piece)
         shapes = value_shapes(block.piece, block.in_channels, block.in_size)
+        if shapes[-1].channels != block.out_channels:
+            raise UsageError(
+                f"block {block.label}: its layers give {shapes[-1].channels} channels, "
+                f"expected {block.out_channels}"
+            )
         self.layers = nn.ModuleDict()
         for number, step in enumerate(self.steps, 1):
             inputs = [shapes[source] for source in step.inputs]
@@ -85,14 +91,6 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weight[:, None, None]
-
-
-class SamePaddedConv2d(nn.Conv2d):
-    """`torch.nn.Conv2d` with TensorFlow's padding "same" of a square kernel."""
-
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        image, padding = pad_same(input, self.kernel_size[0], self.stride[0])
-        return F.conv2d(image, weight, bias, self.stride, padding, self.dilation, self.groups)
 
 
 class Span(nn.Module):
@@ -156,21 +154,15 @@ def _layer(step: Step, inputs: Sequence[Shape]) -> nn.Module | None:
 
 
 def _conv(step: Step, channels: int) -> nn.Conv2d:
-    kind = SamePaddedConv2d if step.padding == "same" else nn.Conv2d
-    return kind(
-        channels,
-        step.out_channels,
-        step.kernel,
-        step.stride,
-        0 if step.padding == "same" else step.padding,
-        step.dilation,
-        step.groups or channels,
-        step.bias,
-    )
+    out, kernel, stride, groups = step.out_channels, step.kernel, step.stride, step.groups
+    if step.padding == "same":
+        return SameConv2d(channels, out, kernel[0], stride[0], groups, step.bias)
+    return nn.Conv2d(channels, out, kernel, stride, step.padding, step.dilation, groups, step.bias)
 
 
 def _pool(step: Step) -> nn.Module:
-    padding = 0 if step.padding == "same" else step.padding
+    assert step.padding != "same"
+    padding = step.padding
     if step.op == "max_pool":
         return nn.MaxPool2d(step.kernel, step.stride, padding, step.dilation, ceil_mode=step.ceil)
     return nn.AvgPool2d(step.kernel, step.stride, padding, step.ceil, step.counts_padding)

@@ -98,7 +98,7 @@ class _Reader:
 
     def _by_rule(self, place: Place) -> Match | None:
         """Return the block of the first rule that leaves no value to later layers but its own."""
-        matches = [match for rule in RULES if (match := rule(place)) is not None]
+        matches = filter(None, (rule(place) for rule in RULES))
         return next((match for match in matches if self._ends(place, match)), None)
 
     def _ends(self, place: Place, match: Match) -> bool:

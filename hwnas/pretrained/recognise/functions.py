@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import Any, NamedTuple, cast
 
 import torch.nn.functional as F
 from torch import fx, nn
 
-from hwnas.pretrained.recognise.kinds import ACTIVATIONS, SHUFFLE, UNCHANGED, Layer
+from hwnas.pretrained.recognise.kinds import ACTIVATIONS, SHUFFLE, UNCHANGED, Kind, Layer
 
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 """Permutations that move the channels to the last place, for linear layers of pixels, and back."""
@@ -17,14 +18,30 @@ RESHAPES = {"flatten", "contiguous"}
 """Functions that change at most the shape ``[N, C, H, W]`` to ``[N, C * H * W]``."""
 CHANNELS = (1, -3)
 """Numbers of the axis of the channels."""
-POOLS: Mapping[str, Any] = {"max_pool2d": nn.MaxPool2d, "avg_pool2d": nn.AvgPool2d}
+
+
+class _WindowPool(NamedTuple):
+    """A function that pools windows: the module like it, and the names of its arguments."""
+
+    kind: Kind
+    module: type[nn.Module]
+    arguments: tuple[str, ...]
+
+
+WINDOW = ("kernel_size", "stride", "padding")
+POOLS: Mapping[str, _WindowPool] = {
+    "max_pool2d": _WindowPool("max_pool", nn.MaxPool2d, (*WINDOW, "dilation", "ceil_mode")),
+    "avg_pool2d": _WindowPool(
+        "avg_pool", nn.AvgPool2d, (*WINDOW, "ceil_mode", "count_include_pad", "divisor_override")
+    ),
+}
 
 
 def function_layers(node: fx.Node, inputs: tuple[int, ...]) -> Iterator[Layer]:
     """Yield the layers of a node that is no module; none where it changes no value."""
     name = name_of(node)
     path = f"{node.name} ({name})"
-    if name in ("add", "iadd", "mul", "imul") and len(inputs) == 2:
+    if name in ("add", "iadd", "mul", "imul") and len(inputs) == 2 and "alpha" not in node.kwargs:
         yield Layer("add" if "add" in name else "mul", path, inputs)
     elif (constant := _constant(node, name)) is not None:
         yield Layer(constant[0], path, inputs, value=constant[1])
@@ -36,9 +53,8 @@ def function_layers(node: fx.Node, inputs: tuple[int, ...]) -> Iterator[Layer]:
         yield Layer("act", path, inputs, activation="gelu_tanh" if tanh else ACTIVATIONS[name])
     elif _pools_globally(node, name):
         yield Layer("pool", path, inputs)
-    elif name in POOLS and not node.kwargs.get("return_indices"):
-        module = POOLS[name](*node.args[1:], **_without_input(node))
-        yield Layer("max_pool" if name == "max_pool2d" else "avg_pool", path, inputs, module)
+    elif (pool := _window_pool(node, name)) is not None:
+        yield Layer(POOLS[name].kind, path, inputs, pool)
     elif (part := _part(node)) is not None:
         halves = {(0, 2): "first_half", (1, 2): "second_half"} if part.is_chunk else {}
         kind = cast(Any, halves.get(part.span, "chunk" if part.is_chunk else "slice"))
@@ -71,11 +87,23 @@ def takes_size_of(node: fx.Node, sizes: Mapping[fx.Node, fx.Node]) -> fx.Node | 
     """
     if name_of(node) != "interpolate" or argument(node, 3, "mode") not in (None, "nearest"):
         return None
-    size = argument(node, 1, "size")
-    parts = list(size) if isinstance(size, list | tuple) else [size]
-    maps = {sizes[part] for part in parts if part in sizes}
-    is_size = len(maps) == 1 and all(part in sizes for part in parts)
-    return maps.pop() if is_size else None
+    return _map_of(argument(node, 1, "size"), sizes)
+
+
+def pools_all_pixels(node: fx.Node, sizes: Mapping[fx.Node, fx.Node]) -> bool:
+    """Return whether a node averages a single window, the height and width of its input.
+
+    That the input is a square where the window is one is verified with the logits.
+    """
+    if name_of(node) != "avg_pool2d" or argument(node, 3, "padding") not in (None, 0, (0, 0)):
+        return False
+    return _map_of(argument(node, 1, "kernel_size"), sizes) == argument(node, 0, "input")
+
+
+def _map_of(size: Any, sizes: Mapping[fx.Node, fx.Node]) -> fx.Node | None:
+    """Return the feature map whose height and width ``size`` is, if it is that of a single map."""
+    maps = {sizes.get(part) for part in _listed(size)}
+    return maps.pop() if len(maps) == 1 else None
 
 
 def size_source(node: fx.Node, sizes: Mapping[fx.Node, fx.Node]) -> fx.Node | None:
@@ -105,8 +133,8 @@ def _part(node: fx.Node) -> _Part | None:
     if isinstance(source, fx.Node) and isinstance(item, int):
         return _part_of(source, name_of(source), item)
     items = item if isinstance(item, tuple) else ()
-    whole = [each for each in items if each not in (slice(None), Ellipsis)]
-    if len(items) < 2 or whole != [items[1]] or not isinstance(items[1], slice):
+    others = [each for each in (*items[:1], *items[2:]) if each not in (slice(None), Ellipsis)]
+    if others or len(items) < 2 or items[0] is Ellipsis or not isinstance(items[1], slice):
         return None
     start, stop = items[1].start or 0, items[1].stop or 0
     numbers = isinstance(start, int) and isinstance(stop, int) and min(start, stop) >= 0
@@ -122,11 +150,15 @@ def _part_of(source: fx.Node, name: str, item: int) -> _Part | None:
         return _Part((item, count), is_chunk=True)
     sizes = argument(source, 1, "split_size_or_sections")
     sizes = argument(source, 1, "split_size") if sizes is None else sizes
-    if name != "split" or sizes is None or isinstance(sizes, fx.Node):
+    if name != "split" or not all(isinstance(size, int) for size in _listed(sizes)):
         return None
     if isinstance(sizes, int):
         return _Part((item * sizes, (item + 1) * sizes))
     return _Part((sum(sizes[:item]), sum(sizes[: item + 1])))
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _is_taken_apart(node: fx.Node, name: str) -> bool:
@@ -143,6 +175,8 @@ def _constant(node: fx.Node, name: str) -> tuple[Any, float] | None:
     if len(node.args) != 2 or len(numbers) != 1 or len(maps) != 1 or node.kwargs:
         return None
     [number] = numbers
+    if not isfinite(number):
+        return None
     is_first = isinstance(node.args[0], fx.Node)
     match name:
         case "add" | "iadd" | "radd":
@@ -157,9 +191,15 @@ def _constant(node: fx.Node, name: str) -> tuple[Any, float] | None:
             return None
 
 
-def _without_input(node: fx.Node) -> dict[str, Any]:
-    left_out = ("input", "return_indices")
-    return {key: value for key, value in node.kwargs.items() if key not in left_out}
+def _window_pool(node: fx.Node, name: str) -> nn.Module | None:
+    """Return the module like a function that pools windows whose sizes are numbers."""
+    returns_indices = node.kwargs.get("return_indices")
+    if name not in POOLS or returns_indices or len(node.all_input_nodes) > 1:
+        return None
+    names = POOLS[name].arguments
+    settings = {each: argument(node, place, each) for place, each in enumerate(names, 1)}
+    stated = {each: value for each, value in settings.items() if value is not None}
+    return POOLS[name].module(**stated)
 
 
 def _concatenates(node: fx.Node, name: str) -> bool:

@@ -14,6 +14,7 @@ from hwnas.pretrained.recognise.functions import (
     RESHAPES,
     function_layers,
     name_of,
+    pools_all_pixels,
     size_source,
     takes_size_of,
 )
@@ -103,6 +104,8 @@ class _Reader:
         elif (like := takes_size_of(node, self.sizes)) is not None and like in self.places:
             path = f"{node.name} ({name_of(node)})"
             new = [Layer("resize", path, (inputs[0], self.places[like]))]
+        elif pools_all_pixels(node, self.sizes):
+            new = [Layer("pool", f"{node.name} ({name_of(node)})", inputs)]
         else:
             new = list(function_layers(node, inputs))
         for layer in new:

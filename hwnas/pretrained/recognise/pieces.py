@@ -72,6 +72,8 @@ def read_piece(place: Place, layers: Sequence[Layer], count: int, network: str) 
 
 def _in_channels(layer: Layer) -> int:
     """Return the channels that a layer with weights expects, 0 for one that takes any number."""
+    if layer.kind == "scale" and layer.span[1] > 1:
+        return layer.span[1]
     match layer.module:
         case nn.Conv2d():
             return layer.module.in_channels

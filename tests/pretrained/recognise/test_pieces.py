@@ -18,6 +18,7 @@ from hwnas.export.compile import export_module
 from hwnas.nn.elastic.member import member_weights
 from hwnas.pretrained.modules import from_module
 from hwnas.pretrained.network import loaded
+from hwnas.pretrained.recognise.layers import layers_of
 from hwnas.pretrained.recognise.network import recognise, verify
 from hwnas.spaces.elastic.space import elastic_space
 from tests.support.networks.convolutions import Head, depthwise_unit, unit
@@ -66,6 +67,11 @@ def partly_residual(x: Tensor, conv: nn.Module) -> Tensor:
 def by_hand(x: Tensor, conv: nn.Module) -> Tensor:
     y = conv(x)
     return F.leaky_relu(y * F.relu6(y + 3) / 6 - 0.25, 0.2) + x
+
+
+def pooled_by_size(x: Tensor, conv: nn.Module) -> Tensor:
+    gate = conv(F.avg_pool2d(x, x.size()[2:])) + conv(F.avg_pool2d(x, (x.size(2), x.size(3))))
+    return x * torch.sigmoid(gate * conv(F.avg_pool2d(x, x.shape[-1])))
 
 
 PIECES: dict[str, Callable[[], nn.Module]] = {
@@ -204,6 +210,13 @@ def test_new_classes_have_a_linear_layer_behind_the_pool(
         assert torch.equal(features, source.stem(images))
 
 
+def test_global_pools_may_state_the_size_of_their_map() -> None:
+    conv = nn.Conv2d(8, 8, 1)
+    source = randomise(Head(Function(pooled_by_size, conv)))
+    layers, _ = layers_of(source)
+    assert [layer.kind for layer in layers].count("pool") == 4
+
+
 def test_auxiliary_classifiers_are_left_out() -> None:
     source = randomise(get_model("googlenet", weights=None, num_classes=5, init_weights=False))
     architecture, weights = recognise(source, SHAPE, "googlenet")
@@ -232,9 +245,26 @@ class Constant(nn.Module):
         return x * self.gain
 
 
+class Scaled(nn.Module):
+    """Multiplies with a parameter of some shape."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.rand(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gain
+
+
 @pytest.mark.parametrize(
     ("middle", "message"),
     [
+        ([Function(lambda x: F.avg_pool2d(x, x.shape[2] // 2))], r"floordiv.* is no layer"),
+        ([Function(lambda x: x.split([x.shape[1] - 2, 2], 1)[0])], r"split.* is no layer"),
+        ([Function(lambda x: torch.add(x, F.relu(x), alpha=2))], r"add.* is no layer"),
+        ([Function(lambda x: x + float("inf"))], r"add.* is no layer"),
+        ([Function(lambda x: x[..., 0:8])], r"getitem.* is no layer"),
+        ([Scaled((1, 1, 32))], r"middle\.0\.gain \(a product with a parameter\) is no layer"),
         ([nn.Softmax(1)], r"Head: middle\.0 \(Softmax\) is no layer that hwnas rebuilds; expected"),
         ([Constant()], r"mul \(mul\) \(a function\) is no layer"),
         ([Unknown()], r"cumsum \(cumsum\) \(a function\) is no layer that hwnas rebuilds"),
