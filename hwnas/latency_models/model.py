@@ -274,8 +274,8 @@ class LatencyModel(msgspec.Struct, frozen=True, dict=True):
         return self.rows_ms[min(larger, key=lambda row: row.out_channels)]
 
     def _no_row(self, block: Block, why: str = "") -> UnknownName:
-        keys = (row.key for row in self.rows_ms)
-        return UnknownName(f"latency row for {self.device}{why}", block.key, keys)
+        labels = {row.label for row in self.rows_ms} - {block.label}
+        return UnknownName(f"latency row for {self.device}{why}", block.label, labels)
 
     def predicted_ms(self, blocks: Sequence[Block]) -> Floats:
         """Return the cost of each block, also of unsupported ones."""

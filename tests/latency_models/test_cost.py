@@ -70,6 +70,20 @@ def test_the_error_says_the_nearest_row() -> None:
         TABLE.block_ms(msgspec.structs.replace(DEEP, kernel_size=3))
 
 
+def test_errors_name_a_fixed_piece_by_its_shapes_and_not_by_its_layers() -> None:
+    pieces = [
+        Block("piece", 16, 16, 1, 1, 1, size, piece=f"conv 16 k{kernel} p{kernel // 2} / relu")
+        for size, kernel in ((16, 3), (8, 5), (8, 3))
+    ]
+    table = published(dict.fromkeys(pieces[:2], 1.0))
+    with pytest.raises(UnknownName) as caught:
+        table.block_ms(pieces[2])
+    assert str(caught.value) == (
+        "no latency row for phone named 'piece k1 s1 e1 16>16 @8 (2 layers)', did you mean "
+        "'piece k1 s1 e1 16>16 @16 (2 layers)'? Known: piece k1 s1 e1 16>16 @16 (2 layers)"
+    )
+
+
 def test_fewer_classes_are_charged_as_the_next_larger_row() -> None:
     ten, two_hundred, thousand = (
         msgspec.structs.replace(LOGITS, out_channels=classes) for classes in (10, 200, 1000)

@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 import hwnas.report as report_package
+from hwnas.architecture.architecture import Block
 from hwnas.report import formatting
+from hwnas.report.architecture import BlockRow
 from hwnas.report.charts.axes import Axis
 from hwnas.report.charts.collapse import collapse_chart
 from hwnas.report.charts.latency_strip import latency_strip
@@ -143,6 +145,13 @@ def test_the_drawing_has_a_box_and_shapes_for_every_block(make, count: int) -> N
     assert f"{blocks[1].in_channels}×{blocks[1].in_size}×{blocks[1].in_size}" in picture  # noqa: RUF001
     assert float(re.findall(r'viewBox="0 0 (\d+) ', picture)[0]) <= 1136
     assert network_svg(()) == ""
+
+
+def test_a_fixed_piece_is_drawn_without_a_kernel_size() -> None:
+    piece = Block("piece", 8, 8, 1, 1, 1, 7, piece="conv 8 k3 p1 / relu")
+    picture = network_svg([BlockRow.from_block(piece)])
+    assert re.findall(r'class="inside"[^>]*>([^<]*)<', picture) == ["piece"]
+    assert "piece k1 s1 e1 8&gt;8 @7 (2 layers)" in picture
 
 
 def test_a_slow_p99_does_not_squeeze_the_strip_plot() -> None:

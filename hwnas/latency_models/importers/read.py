@@ -158,7 +158,7 @@ def _unit_notes(observations: Sequence[Observation]) -> list[str]:
         row for row, rate in rates if not 1 / MAX_RATE_FACTOR < rate / typical < MAX_RATE_FACTOR
     ]
     if outliers:
-        keys = "; ".join(block.key for block in outliers[0].blocks)
+        keys = "; ".join(block.label for block in outliers[0].blocks)
         notes.append(
             f"{len(outliers)} row(s) differ from the others by a factor above {MAX_RATE_FACTOR}, "
             f"as if in another unit, e.g. {keys}: {outliers[0].ms:g} ms"

@@ -56,13 +56,13 @@ def block_module(block: Block) -> nn.Module:
         raise UnknownName("operation", block.op, MODULES)
     if block.padding == "same" and not block.spec.can_pad_same:
         known = ", ".join(op for op, row in OPS.items() if row.can_pad_same)
-        raise UsageError(f"block {block.key}: padding 'same' is only supported for {known}")
+        raise UsageError(f"block {block.label}: padding 'same' is only supported for {known}")
     if isinstance(block.padding, int) and not block.spec.can_pad_pixels:
         known = ", ".join(op for op, row in OPS.items() if row.can_pad_pixels)
-        raise UsageError(f"block {block.key}: padding in pixels is only supported for {known}")
+        raise UsageError(f"block {block.label}: padding in pixels is only supported for {known}")
     if block.group_width and (not block.spec.can_group or block.mid_channels % block.group_width):
         raise UsageError(
-            f"block {block.key}: groups of {block.group_width} channels, expected a divisor of the "
-            f"{block.mid_channels} inner channels of a bottleneck"
+            f"block {block.label}: groups of {block.group_width} channels, expected a divisor of "
+            f"the {block.mid_channels} inner channels of a bottleneck"
         )
     return MODULES[block.op](block)

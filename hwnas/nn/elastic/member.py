@@ -247,9 +247,9 @@ def check_cut(place: int, old: Block, new: Block) -> None:
         or not _can_have_kernels(old, new)
     ):
         raise UsageError(
-            f"block {place} ({old.key}) cannot be cut to {new.key}: expected its shape with fewer "
-            "inner channels, a smaller depthwise kernel, or a skip in place of a block with a "
-            "shortcut"
+            f"block {place} ({old.label}) cannot be cut to {new.label}: expected its shape with "
+            "fewer inner channels, a smaller depthwise kernel, or a skip in place of a block with "
+            "a shortcut"
         )
 
 

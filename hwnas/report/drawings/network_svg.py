@@ -171,6 +171,8 @@ def _inside(block: BlockRow) -> list[str]:
         return ["linear"]
     if block.op == "global_pool":
         return ["pool"]
+    if block.op == "piece":
+        return ["piece"]
     if block.op == "cell":
         return ["cell", "s2"] if block.stride == 2 else ["cell"]
     lines = [f"k{block.kernel_size}"]

@@ -48,8 +48,6 @@ class Int8Decision(msgspec.Struct, frozen=True):
     """Validation accuracy that plain post-training quantisation loses."""
     tuned_epochs: int = 0
     """Epochs of fine-tuning; the tuned weights are in ``int8-FORMAT.safetensors``."""
-    tuned_drop: float | None = None
-    """Loss after fine-tuning, relative to the network trained in float32."""
     float_layers: tuple[str, ...] = ()
 
 
@@ -133,7 +131,7 @@ def _decide(
     loss = accuracy_drop(model, verification)
     if loss <= spec.max_drop:
         return Int8Decision(loss)
-    tuned_loss, epochs = None, 0
+    epochs = 0
     if spec.tune_epochs:
         run.console.say(
             f"{folder.name}: int8 loses {loss:.1%} of validation accuracy, more than the allowed "
@@ -150,11 +148,11 @@ def _decide(
         else:
             network.load_state_dict(before)
         if tuned_loss <= spec.max_drop:
-            return Int8Decision(loss, spec.tune_epochs, tuned_loss)
+            return Int8Decision(loss, spec.tune_epochs)
     float_layers = select_float_layers(model, verification, spec.max_drop)
     layers = f"{len(float_layers)} layers stay in float32: {', '.join(float_layers)}"
     run.console.say(f"{folder.name}: {layers}")
-    return Int8Decision(loss, epochs, tuned_loss, float_layers)
+    return Int8Decision(loss, epochs, float_layers)
 
 
 def tune(network: Network, run: RunContext, dataset: Dataset, seven_bits: bool) -> None:
