@@ -20,6 +20,7 @@ from hwnas.errors import UnknownName, UsageError
 from hwnas.specialize.options import OPTIONS
 from hwnas.specialize.setup.python_values import SINGULAR, run_request
 from hwnas.specialize.spec import Milliseconds, Share
+from tests.support.reporting.sample_run import make_small
 
 FUNCTIONS = [name for name in hwnas.__all__ if inspect.isfunction(getattr(api, name, None))]
 PHONE = "simulated-phone"
@@ -44,6 +45,7 @@ def test_examples_in_docstrings_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
+    make_small(monkeypatch, "trial")  # the effort of the example
     [test] = doctest.DocTestFinder(recurse=False).find(getattr(api, name), name, globs={})
     assert test.examples
     result = doctest.DocTestRunner().run(test)

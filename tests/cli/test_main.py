@@ -95,8 +95,8 @@ def test_an_unknown_target_is_exit_2_with_the_nearest_name() -> None:
     assert "no device named 'hots-cpu', did you mean 'host-cpu'?" in only_line(output)
 
 
-def test_an_unwritable_folder_is_exit_1(phone: list[str]) -> None:
-    output = process(*phone, "--out", "/dev/null/x")
+def test_an_unwritable_folder_is_exit_1(phone: list[str], call: Call) -> None:
+    output = call(*phone, "--out", "/dev/null/x")
     assert output.code == 1
     assert only_line(output) == "hwnas: /dev/null/x: cannot be written (Not a directory)"
 
@@ -124,9 +124,9 @@ def test_a_missing_runtime_is_exit_3_with_what_to_install(
 
 
 def test_an_unreachable_budget_is_exit_5_before_any_training(
-    tmp_path: Path, phone: list[str]
+    tmp_path: Path, phone: list[str], call: Call
 ) -> None:
-    output = process(*phone, "--budget", "1us", "--out", "run", "--quiet")
+    output = call(*phone, "--budget", "1us", "--out", "run", "--quiet")
     assert output.code == 5
     line = only_line(output)
     assert "a budget of 0.001 ms is below the fastest network of the space; reachable are" in line

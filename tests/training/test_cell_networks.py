@@ -9,15 +9,17 @@ import torch
 import torch.nn.functional as F
 
 from hwnas.console import QuietConsole
+from hwnas.data.datasets import load_dataset
 from hwnas.errors import UsageError
 from hwnas.files import write_json
 from hwnas.networks.weights import trained_network
 from hwnas.nn.auxiliary import WithAuxiliary, trainee
 from hwnas.nn.build import build
 from hwnas.nn.network import WiredNetwork
+from hwnas.profiling.setup import load_space
 from hwnas.spaces.cells.genotype import published_genotype
 from hwnas.spaces.cells.space import cell_space
-from hwnas.specialize.flow import plan
+from hwnas.specialize.setup.plan import work_plan
 from hwnas.specialize.spec import EffortName, RunSpec
 from hwnas.specialize.steps.train_network import train_network
 from hwnas.specialize.steps.training_setup import TrainSpec
@@ -120,9 +122,12 @@ def test_a_chain_has_no_place_for_a_second_classifier(tmp_path: Path) -> None:
 
 
 def test_only_the_full_effort_trains_cells_as_darts_does() -> None:
+    dataset = load_dataset("fashion-mnist-6k")
+    space = load_space("cells-5x8", dataset)
+
     def trained(effort: EffortName) -> TrainingPlan:
-        spec = RunSpec(targets=("simulated-phone",), space="cells-5x8", effort=effort)
-        return plan(spec, QuietConsole()).training
+        spec = RunSpec(targets=("simulated-phone",), space=space.name, effort=effort)
+        return work_plan(spec, dataset, space, QuietConsole()).training
 
     assert (trained("full").auxiliary, trained("full").drop_path) == (0.4, 0.2)
     assert (trained("quick").auxiliary, trained("quick").drop_path) == (0.0, 0.0)

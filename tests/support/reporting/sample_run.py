@@ -24,6 +24,7 @@ from hwnas.spaces.mobile import space as mobile_module
 from hwnas.spaces.mobile.space import mobile_space
 from hwnas.specialize.setup import plan
 from hwnas.specialize.setup.effort import EFFORTS, Effort
+from hwnas.specialize.spec import EffortName
 from tests.support.machines.forked import fork_trainings
 from tests.support.reporting.consoles import SilentConsole
 
@@ -43,14 +44,14 @@ TINY = Effort(
 )
 
 
-def make_small(patch: pytest.MonkeyPatch) -> None:
-    """Let a quick run of this process be `TINY`, with one width of each uniform network.
+def make_small(patch: pytest.MonkeyPatch, effort: EffortName = "quick") -> None:
+    """Let a run of this process with ``effort`` be `TINY`, with one width of each uniform network.
 
     The memory of its batches is not counted: they fit.
     """
     fork_trainings(patch)
     patch.setattr(plan, "step_image_bytes", lambda architecture, compute: IMAGE_BYTES)
-    patch.setitem(EFFORTS, "quick", TINY)
+    patch.setitem(EFFORTS, effort, TINY)
     patch.setattr(mobile_module, "WIDTH_MULTS", (1.0,))
 
 
