@@ -27,6 +27,21 @@ class OutputParity(msgspec.Struct, frozen=True):
     """Share of equal elements; only for integer outputs of 8-bit files."""
 
 
+class DecidedClasses(msgspec.Struct, frozen=True):
+    """The classes of images that the noise of a file leaves decided.
+
+    The two best logits of such an image differ in PyTorch by more than rounding can change: by two
+    standard deviations of the difference of two logits' noise.
+    """
+
+    images: int
+    agreement: float
+    """Share of them that the file assigns to PyTorch's class; 0 if there are none."""
+    difference_sqnr_db: float | None
+    """Signal-to-noise ratio of what differs between the images: of the logits less their means over
+    all images and over all classes; ``None`` if they are the same for all images."""
+
+
 class Parity(msgspec.Struct, frozen=True):
     """Agreement of a file's outputs in its runtime with the module's outputs in PyTorch."""
 
@@ -51,6 +66,8 @@ class Parity(msgspec.Struct, frozen=True):
     without images."""
     outputs: tuple[OutputParity, ...] = ()
     """Each output, in order."""
+    decided: DecidedClasses | None = None
+    """Only for 8-bit files of classifiers."""
     hits: str = ""
     """Whether the file classifies each image correctly, as `packed_hits` of
     `hwnas.measurement.classification`; empty without labels."""

@@ -28,10 +28,12 @@ ONE_SCALE_OPERATORS = ("BATCH_MATMUL",)
 
 
 class Job(msgspec.Struct, frozen=True):
-    """A file to write, and the layers that stay in float32."""
+    """A file to write, and what stays in float32."""
 
     target: str
     float_layers: tuple[str, ...] = ()
+    float_operators: tuple[str, ...] = ()
+    """Operators by the names of their first outputs, and inputs of the network."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -91,6 +93,13 @@ def _quantised(request: Request) -> bytes:
     for layer in request.job.float_layers:
         quantiser.update_quantization_recipe(
             rf"(?<![\w.]){re.escape(layer)}(?![\w.])",
+            TFLOperationName.ALL_SUPPORTED,
+            algorithm_key=AlgorithmName.NO_QUANTIZE,
+        )
+    if request.job.float_operators:
+        names = "|".join(map(re.escape, request.job.float_operators))
+        quantiser.update_quantization_recipe(
+            rf"(^|;)({names});",
             TFLOperationName.ALL_SUPPORTED,
             algorithm_key=AlgorithmName.NO_QUANTIZE,
         )

@@ -13,12 +13,18 @@ from hwnas.errors import ExportError
 from hwnas.export.graph.interface import Interface
 from hwnas.export.graph.modules import ForeignModule
 from hwnas.export.recipe import Quantization
+from hwnas.export.verification.checks import paired
+from hwnas.export.verification.decisions import as_decided
 from hwnas.export.verification.images import Verification
-from hwnas.export.verification.metrics import Array
+from hwnas.export.verification.metrics import Array, is_logits
 from hwnas.export.verification.module_outputs import module_outputs
 from hwnas.export.verification.rounding import check_limits, rounded_parity
 from hwnas.export.verification.run_model import run_file
 from hwnas.export.verification.verify import interface_of, torch_outputs
+
+DECISION_GAP = 0.05
+"""Share of the largest value by which the two sides of a decision may differ, and either is right:
+that of twelve of 256 levels."""
 
 
 def verify_int8(
@@ -55,8 +61,16 @@ def int8_parity(
     outputs: Mapping[str, Array],
     interface: Interface,
 ) -> Parity:
-    """Return the agreement of the ``outputs`` of a file with those of ``module``."""
+    """Return the agreement of the ``outputs`` of a file with those of ``module``.
+
+    Outputs of a network that is no classifier are compared with those of ``module`` after the
+    decisions of the file, such as which boxes have the best scores, if these are as good.
+    """
     expected = _expected(module, interface, verification.inputs)
+    if not is_logits(expected):
+        outputs = paired(path, outputs, expected)
+        inputs = verification.inputs
+        expected = as_decided(path, module, interface, inputs, outputs, expected, DECISION_GAP)
     return rounded_parity(path, outputs, expected, verification.labels)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 
 from hwnas.devices.worker.runtimes.onnxruntime_cpu import onnx_options
 from hwnas.errors import ExportError, first_line
+from hwnas.export.quantization.float_rules import Operator, float_operators, kind_of
 from hwnas.export.quantization.ranges import INFINITE, Ranges, given_dtype
 from hwnas.export.recipe import Quantization
 from hwnas.export.verification.metrics import Array
@@ -27,6 +28,11 @@ SHAPES_INFERRED = {"onnx.infer": "onnxruntime.quant"}
 
 ROUNDED = "_DequantizeLinear_Output"
 """What the quantiser appends to the name of a value after rounding."""
+UNROUNDED = "_QuantizeLinear_Input"
+"""What it appends to the name of an output of the network before rounding."""
+
+INT32, INT64 = 6, 7
+"""The schema's ``TensorProto.INT32`` and ``INT64``."""
 
 FUSED = ".before"
 """What the emitter appends to the name of a layer before its activation, which rounding replaces if
@@ -48,7 +54,9 @@ def quantize_onnx(
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     model = onnx.shape_inference.infer_shapes(onnx.load(str(source)))
-    _replace_infinite(model, ranges)
+    floats = float_operators(_operators(model), {each.name for each in model.graph.output}, ranges)
+    _replace_infinite(model, ranges, floats)
+    constants = {each.name: each for each in model.graph.initializer}
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, {**metadata, **SHAPES_INFERRED})
     data: dict[str, Any] = {
@@ -63,7 +71,11 @@ def quantize_onnx(
         ort.QuantType.QUInt8,
         TensorsData(ort.CalibrationMethod.MinMax, data),
         [],
-        [*_unsupported(model), *(name for layer in float_layers for name in _node_names(layer))],
+        [
+            *_unsupported(model),
+            *floats,
+            *(name for layer in float_layers for name in _node_names(layer)),
+        ],
         list({*QLinearOpsRegistry, *QDQRegistry}),
         {},
     )
@@ -76,6 +88,7 @@ def quantize_onnx(
             f"{target}: ONNX Runtime's quantiser failed: {first_line(error)}"
         ) from error
     model = quantiser.model.model
+    _read_unrounded(model, floats, constants)
     for layer in float_layers:
         _keep_float(model, layer)
     onnx.helper.set_model_props(model, metadata)
@@ -106,6 +119,52 @@ def _unsupported(model: Any) -> Iterator[str]:
         groups = next((each.i for each in node.attribute if each.name == "group"), 1)
         if node.op_type == "ConvTranspose" and groups > 1:
             yield node.name
+
+
+def _operators(model: Any) -> list[Operator]:
+    """Return the operators of a model, whose nodes are called like their first outputs."""
+    constants = {each.name for each in model.graph.initializer}
+    result: list[Operator] = []
+    for node in model.graph.node:
+        inputs = tuple("" if name in constants else name for name in node.input)
+        integers = node.op_type == "Cast" and node.attribute[0].i in (INT32, INT64)
+        kind = kind_of(node.op_type, inputs, gives_integers=integers)
+        result.append(Operator(kind, inputs, tuple(node.output)))
+    return result
+
+
+def _read_unrounded(model: Any, floats: Collection[str], constants: Mapping[str, Any]) -> None:
+    """Let operators in ``floats`` read what others of them give before it is rounded.
+
+    The quantiser rounds a value for all its readers if one of them computes with integers, and
+    ``constants``, too.
+    """
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    exact = {name for name, node in makers.items() if node.name in floats}
+    for output in graph.output:
+        if f"{output.name}{UNROUNDED}" in exact:
+            _rename(graph, output.name, f"{output.name}{ROUNDED}")
+            _rename(graph, f"{output.name}{UNROUNDED}", output.name)
+            exact.add(output.name)
+    known, restored = {each.name for each in graph.initializer}, dict[str, Any]()
+    for node in graph.node:
+        for place, value in enumerate(node.input if node.name in floats else ()):
+            before = value.removesuffix(ROUNDED)
+            if before != value and (before in exact or before in constants):
+                node.input[place] = before
+                if before in constants and before not in known:
+                    restored[before] = constants[before]
+    graph.initializer.extend(restored.values())
+
+
+def _rename(graph: Any, name: str, other: str) -> None:
+    """Call a value ``other`` wherever an operator gives or reads it."""
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, each in enumerate(names):
+                if each == name:
+                    names[place] = other
 
 
 def onnx_values(source: Path, inputs: Sequence[Array]) -> Iterator[dict[str, Array]]:
@@ -146,9 +205,9 @@ def _single(shape: Sequence[Any]) -> list[int]:
     return [size if isinstance(size, int) else 1 for size in shape]
 
 
-def _replace_infinite(model: Any, ranges: Ranges) -> None:
+def _replace_infinite(model: Any, ranges: Ranges, floats: Collection[str]) -> None:
     """Replace constants that represent infinity by the end of the range of the value that they
-    bound.
+    bound, but for the operators in ``floats``.
 
     Rounded to the levels of that range, both are the same.
     """
@@ -160,6 +219,8 @@ def _replace_infinite(model: Any, ranges: Ranges) -> None:
         if array.data_type == array.FLOAT and np.abs(to_array(array)).max(initial=0.0) >= INFINITE
     }
     for node in model.graph.node if infinite else ():
+        if node.name in floats:
+            continue
         for place, name in enumerate(node.input):
             if name in infinite and node.output[0] in ranges:
                 finite = infinite[name].clip(*ranges[node.output[0]]).astype(np.float32)

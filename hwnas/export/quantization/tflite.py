@@ -7,7 +7,7 @@ large values.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from hwnas.devices.worker.runtimes.litert import dequantised, quantised, silenced_stderr
 from hwnas.errors import DeviceError, ExportError, InvalidFile
 from hwnas.export.quantization.ai_edge import Job, Request
+from hwnas.export.quantization.float_rules import Operator, float_operators, kind_of
 from hwnas.export.quantization.ranges import INFINITE, Ranges, given_dtype
 from hwnas.export.verification.metrics import Array
 from hwnas.processes import JsonWorker
@@ -30,14 +31,19 @@ def quantize_tflite(
 ) -> None:
     """Write the int8 file: activations int8, weights int8 per channel, int8 in and out.
 
-    A crash of the quantiser, or of the runtime that opens its file, is an `ExportError`.
+    All inputs are float32 if the network reads places from one, all outputs if an operator that
+    stays in float32 gives one. A crash of the quantiser, or of the runtime that opens its file, is
+    an `ExportError`.
     """
     folder = target.parent.resolve()  # the child may have been started in another folder
     finite = folder / f".{target.stem}.finite{target.suffix}"
     written = folder / f".{target.stem}.int8{target.suffix}"
     try:
-        finite.write_bytes(with_finite_constants(source.read_bytes(), ranges))
-        request = Request(str(finite), ranges, Job(str(written), float_layers))
+        data = source.read_bytes()
+        floats = _float_operators(data, ranges)
+        finite.write_bytes(with_finite_constants(data, ranges, floats))
+        job = Job(str(written), float_layers, tuple(sorted(floats)))
+        request = Request(str(finite), ranges, job)
         QUANTISER.call(request, bool, TIMEOUT_S)
         written.replace(target)
     except (DeviceError, InvalidFile) as error:
@@ -48,6 +54,32 @@ def quantize_tflite(
     finally:
         finite.unlink(missing_ok=True)
         written.unlink(missing_ok=True)
+
+
+def _float_operators(data: bytes, ranges: Ranges) -> set[str]:
+    """Return the names of the operators of a file that stay in float32, and of such inputs."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.Model.GetRootAs(data, 0)
+    graph = model.Subgraphs(0)
+    titles = {number: title for title, number in vars(schema.BuiltinOperator).items()}
+    tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
+    names = [tensor.Name().decode() for tensor in tensors]
+    given = [
+        "" if model.Buffers(each.Buffer()).DataLength() else names[n]
+        for n, each in enumerate(tensors)
+    ]
+    integers = (schema.TensorType.INT32, schema.TensorType.INT64)
+    operators: list[Operator] = []
+    for index in range(graph.OperatorsLength()):
+        operator = graph.Operators(index)
+        inputs = tuple(given[each] if each >= 0 else "" for each in operator.InputsAsNumpy())
+        results = operator.OutputsAsNumpy()
+        title = titles[model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()]
+        whole = tensors[results[0]].Type() in integers
+        kind = kind_of(title, inputs, gives_integers=whole)
+        operators.append(Operator(kind, inputs, tuple(names[each] for each in results)))
+    return float_operators(operators, {names[each] for each in graph.OutputsAsNumpy()}, ranges)
 
 
 def tflite_values(source: Path, inputs: Sequence[Array]) -> Iterator[dict[str, Array]]:
@@ -92,9 +124,9 @@ def tflite_values(source: Path, inputs: Sequence[Array]) -> Iterator[dict[str, A
         }
 
 
-def with_finite_constants(data: bytes, ranges: Ranges) -> bytes:
+def with_finite_constants(data: bytes, ranges: Ranges, floats: Collection[str] = ()) -> bytes:
     """Replace constants that represent infinity by the end of the range of the value that they
-    bound.
+    bound, but for the operators in ``floats``.
 
     Rounded to the levels of that range, both are the same.
     """
@@ -108,7 +140,8 @@ def with_finite_constants(data: bytes, ranges: Ranges) -> bytes:
     graph = model.subgraphs[0]
     for operator in graph.operators:
         operator.inputs = list(operator.inputs)
-        output = ranges.get(graph.tensors[operator.outputs[0]].name.decode())
+        name = graph.tensors[operator.outputs[0]].name.decode()
+        output = None if name in floats else ranges.get(name)
         for place, index in enumerate(operator.inputs):
             tensor = graph.tensors[index]
             if output and tensor.type == 0 and _is_infinite(packed, tensor.buffer):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.architecture.artifact import Parity
+from hwnas.architecture.artifact import DecidedClasses, Parity
 from hwnas.measurement.classification import (
     balanced_accuracy,
     class_accuracies,
@@ -20,6 +20,13 @@ Array = np.ndarray[Any, Any]
 
 MAX_DB = 200.0
 """Largest ratio of signal to noise that is stated; that of float32 is about 140 dB."""
+
+
+DECIDED_DEVIATIONS = 2.0
+"""Standard deviations by which a class is decided; normal noise exceeds them in 1 of 40 cases."""
+
+SAME_LOGITS = 1e-4
+"""Share of the largest logit up to which the logits of images are the same: float32's rounding."""
 
 
 def is_logits(outputs: Mapping[str, Array]) -> bool:
@@ -65,6 +72,24 @@ def hidden_error(outputs: Array, expected: Array) -> float:
         small &= errors > rounding
         worst = max(worst, float((errors[small] / sizes[small]).max(initial=0.0)))
     return worst
+
+
+def decided_classes(outputs: Array, expected: Array) -> DecidedClasses:
+    """Compare logits ``[N, classes]`` where the noise of ``outputs`` leaves the class decided."""
+    own, theirs = (
+        logits.astype(np.float64) - logits.mean(axis=1, keepdims=True)
+        for logits in (expected, outputs)
+    )
+    least, largest = np.sort(own, axis=1)[:, -2:].T
+    decided = largest - least > DECIDED_DEVIATIONS * np.sqrt(2) * (theirs - own).std()
+    same = own.argmax(axis=1) == theirs.argmax(axis=1)
+    difference = own - own.mean(axis=0)
+    differs = bool(np.abs(difference).max() > SAME_LOGITS * np.abs(expected).max())
+    return DecidedClasses(
+        images=int(decided.sum()),
+        agreement=float(same[decided].mean()) if decided.any() else 0.0,
+        difference_sqnr_db=sqnr_db(theirs - theirs.mean(axis=0), difference) if differs else None,
+    )
 
 
 def accuracy(logits: Array, labels: Array) -> float:

@@ -4,6 +4,11 @@ Rounding to 8 bits changes every value, so the error limit of float files does n
 classifier is judged by the share of inputs for which file and float32 network predict the same
 class, and by the loss of accuracy. Networks that always predict a single class, such as untrained
 ones, and networks other than classifiers are judged by the noise in the outputs.
+
+Without labels, right and wrong classes count the same, and those of an untrained network may be
+closer to each other than rounding. Then the share is taken over the inputs whose class the noise
+leaves decided; where these are less than half of all, the noise is also compared with what differs
+between the inputs, which a file that does not depend on its input lacks.
 """
 
 from __future__ import annotations
@@ -14,11 +19,21 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hwnas.architecture.artifact import OutputParity, Parity, Precision
+from hwnas.architecture.artifact import DecidedClasses, OutputParity, Parity, Precision
 from hwnas.errors import ExportError
 from hwnas.export.recipe import Quantization
 from hwnas.export.verification.checks import check_finite, paired
-from hwnas.export.verification.metrics import Array, is_logits, parity, relative_error, sqnr_db
+from hwnas.export.verification.metrics import (
+    Array,
+    decided_classes,
+    is_logits,
+    parity,
+    relative_error,
+    sqnr_db,
+)
+
+MIN_DECIDED = 0.5
+"""Share of inputs with a decided class from which their classes suffice to judge a file."""
 
 
 class TooMuchLoss(ExportError):
@@ -47,7 +62,8 @@ def rounded_parity(
     if is_logits(expected):
         logits, expected_logits = (next(iter(each.values()))[:, 0] for each in (outputs, expected))
         result = parity(logits, expected_logits, labels)
-        return msgspec.structs.replace(result, sqnr_db=noise_db, outputs=results)
+        decided = decided_classes(logits, expected_logits)
+        return msgspec.structs.replace(result, sqnr_db=noise_db, outputs=results, decided=decided)
     return Parity(
         images=len(next(iter(expected.values()))),
         max_relative_error=max(
@@ -82,31 +98,58 @@ def exceeded_limit(
     """Return a sentence on the limit of ``quantization`` that a file exceeds; None if it exceeds
     none.
 
-    Without labels, inputs may be noise, whose classes are hardly told apart: then they count for
-    ``int8`` only, which is always verified on data.
+    Without labels, classes count for ``int8`` only: the other precisions are verified on noise.
     """
     if result.accuracy_torch is None or result.accuracy_artifact is None:
         return _noisy_output(result, quantization, precision)
-    if result.accuracy_torch - result.accuracy_artifact > quantization.max_drop and (
-        result.hits or precision == "int8"
-    ):
+    problem = None
+    if result.hits:
+        problem = _lost_classes(result, result.accuracy_artifact, quantization, precision)
+    elif result.decided is not None and precision == "int8":
+        problem = _decided_classes(result, result.decided, quantization)
+    if problem is not None:
+        return problem
+    if result.sqnr_db is not None and result.sqnr_db < quantization.min_sqnr_db:
         return (
-            f"the {precision} file has accuracy {result.accuracy_artifact:.2%} on "
-            f"{result.images} images, float32 {result.accuracy_torch:.2%}; the largest loss "
-            f"allowed is {quantization.max_drop:.2%}"
+            f"the logits of the {precision} file differ from float32 by noise of "
+            f"{result.sqnr_db:.1f} dB below them; the limit is {quantization.min_sqnr_db:g} dB"
         )
-    if (result.label_agreement or 0.0) < quantization.min_label_agreement and (
-        result.hits or precision == "int8"
-    ):
+    return None
+
+
+def _lost_classes(
+    result: Parity, accuracy: float, quantization: Quantization, precision: Precision
+) -> str | None:
+    assert result.accuracy_torch is not None
+    if result.accuracy_torch - accuracy > quantization.max_drop:
+        return (
+            f"the {precision} file has accuracy {accuracy:.2%} on {result.images} images, float32 "
+            f"{result.accuracy_torch:.2%}; the largest loss allowed is {quantization.max_drop:.2%}"
+        )
+    if (result.label_agreement or 0.0) < quantization.min_label_agreement:
         return (
             f"the {precision} file predicts the same class as float32 on only "
             f"{result.label_agreement:.2%} of {result.images} images; the limit is "
             f"{quantization.min_label_agreement:.2%}"
         )
-    if result.sqnr_db is not None and result.sqnr_db < quantization.min_sqnr_db:
+    return None
+
+
+def _decided_classes(
+    result: Parity, decided: DecidedClasses, quantization: Quantization
+) -> str | None:
+    if decided.images and decided.agreement < quantization.min_label_agreement:
         return (
-            f"the logits of the {precision} file differ from float32 by noise of "
-            f"{result.sqnr_db:.1f} dB below them; the limit is {quantization.min_sqnr_db:g} dB"
+            f"the int8 file predicts the same class as float32 on only {decided.agreement:.2%} of "
+            f"the {decided.images} of {result.images} images whose class its noise leaves decided; "
+            f"the limit is {quantization.min_label_agreement:.2%}"
+        )
+    few, noise_db = decided.images < MIN_DECIDED * result.images, decided.difference_sqnr_db
+    if few and noise_db is not None and noise_db < quantization.min_sqnr_db:
+        return (
+            f"the noise of the int8 file leaves the class of {decided.images} of {result.images} "
+            f"images decided, and is {noise_db:.1f} dB below what differs between the images; the "
+            f"limit is {quantization.min_sqnr_db:g} dB"
         )
     return None
 
