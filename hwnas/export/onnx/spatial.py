@@ -76,14 +76,28 @@ def resize(builder: OnnxBuilder, node: Resize) -> None:
         _resize(builder, node, node.name, node.inputs[0], node.shape[:2], mode)
         return
     value, resized, channels = f"{node.name}.maps", f"{node.name}.resized", node.shape[1]
-    rows = [-1, 1, 0, 0] if channels > 1 else [-1, *builder.shapes[node.inputs[0]][2:]]
     folded = (1,) if channels == 1 else (channels, 1)
-    maps = builder.node_constant(node, "rows", np.array(rows, np.int64))
-    builder.add("Reshape", (node.inputs[0], maps), value)
+    builder.add("Reshape", (node.inputs[0], _map_sizes(builder, node)), value)
     _resize(builder, node, resized, value, folded, mode)
-    whole = [-1, channels, *((0, 0) if channels > 1 else node.shape[2:])]
-    shape = builder.node_constant(node, "whole", np.array(whole, np.int64))
-    builder.add("Reshape", (resized, shape), node.name)
+    if channels == 1:
+        axis = builder.constant("channel axis", np.array([1], np.int64))
+        builder.add("Unsqueeze", (resized, axis), node.name)
+    else:
+        whole = builder.node_constant(node, "whole", np.array([-1, channels, 0, 0], np.int64))
+        builder.add("Reshape", (resized, whole), node.name)
+
+
+def _map_sizes(builder: OnnxBuilder, node: Resize) -> str:
+    """Return the sizes with which channels are images of one channel, and a single one is left out:
+    with it, the reshape would change nothing."""
+    (value,), channels = node.inputs, node.shape[1]
+    sizes = [-1, 1, 0, 0] if channels > 1 else [-1, *builder.shapes[value][2:]]
+    if channels > 1 or not (builder.is_free(value, 2) or builder.is_free(value, 3)):
+        return builder.node_constant(node, "rows", np.array(sizes, np.int64))
+    axes = builder.constant("axes without channels", np.array([0, 2, 3], np.int64))
+    builder.add("Shape", (value,), f"{node.name}.before")
+    builder.add("Gather", (f"{node.name}.before", axes), f"{node.name}.rows")
+    return f"{node.name}.rows"
 
 
 MOVED_SAFELY = [0, 3, 1, 2]

@@ -68,6 +68,31 @@ def test_a_map_has_the_size_of_its_image(
         np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
+class Turned(nn.Module):
+    """Resizes a map whose height and width are exchanged."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        turned = torch.relu(self.conv(x)).permute(0, 1, 3, 2)
+        resized = F.interpolate(turned, scale_factor=2, mode="bilinear")
+        return torch.tanh(resized).permute(0, 1, 3, 2)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_turned_map_is_resized_at_any_size(channels: int, batch: bool, tmp_path: Path) -> None:
+    network, path = Turned(channels), tmp_path / "net.onnx"
+    exported(network, path, batch=batch)
+    for height, width in ((7, 9), (13, 31), (24, 20)):
+        images = noise((1 + batch, 3, height, width))
+        [outputs] = in_onnxruntime(path, images)
+        expected = network(torch.from_numpy(images)).detach().numpy()
+        np.testing.assert_allclose(outputs, expected, atol=1e-5)
+
+
 def tokens(x: Tensor) -> Tensor:
     """Attention between pixels, as a matrix of them."""
     flat = x.flatten(2).transpose(1, 2)
