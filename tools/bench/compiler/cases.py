@@ -1,9 +1,10 @@
 """Are the networks of a Python file compiled right, or refused with a clear line?
 
-    OMP_NUM_THREADS=1 python -m tools.bench.compiler.cases FILE...
+    OMP_NUM_THREADS=1 python -m tools.bench.compiler.cases PATH...
 
-A FILE defines ``CASES``: a factory and the input shapes without the batch for each name; ``EXPECT``
-of it may state ``refuse`` for some. Those of ``habits/`` beside this program are in the manner of
+A PATH is a Python file that defines ``CASES``: a factory and the input shapes without the batch for
+each name; ``EXPECT`` of it may state ``refuse`` for some. Or it is a folder, of whose files those
+are used that define ``CASES``. The folders of ``habits/`` beside this program are in the manner of
 people's code. Each network is compiled to both formats in this process and verified on noise as
 ``hwnas export`` does. The file then runs on three other inputs beside the network: a format is
 right, refused by an `HwnasError` of one line, wrong, or failed with another exception. Writes
@@ -17,6 +18,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterable, Iterator
 from importlib import util
 from pathlib import Path
 from time import process_time
@@ -65,36 +67,51 @@ class Outcome(NamedTuple):
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=PATH)
+@click.argument("paths", nargs=-1, required=True, type=PATH)
 @click.option("--only", multiple=True, help="Name of a case; repeat it for several.")
 @click.option("--int8", is_flag=True, help="Quantise to int8, calibrated on noise.")
 @out_option(RESULTS)
-def main(files: tuple[Path, ...], only: tuple[str, ...], int8: bool, out: Path) -> None:
-    """Compile the networks of Python FILEs to both formats."""
+def main(paths: tuple[Path, ...], only: tuple[str, ...], int8: bool, out: Path) -> None:
+    """Compile the networks of Python files, or of folders of them, to both formats."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     parts: list[str] = []
-    for file in files:
-        cases = loaded(file)
+    for title, cases in modules(paths):
         rows = [
             compiled(name, make, shapes, format, int8)
             for name, (make, shapes) in cases.CASES.items()
             if not only or name in only
             for format in COMPILED
         ]
-        parts += report_parts(file.name, rows, getattr(cases, "EXPECT", {}))
-    named = " ".join(file.name for file in files)
-    called = "OMP_NUM_THREADS=1 " + command(__file__, named, "--int8" if int8 else "")
+        parts += report_parts(title, rows, getattr(cases, "EXPECT", {}))
+    options = (*(f"--only {name!r}" for name in only), "--int8" if int8 else "", written_to(out))
+    called = "OMP_NUM_THREADS=1 " + command(__file__, *map(str, paths), *options)
     conditions = f"torch {torch.__version__}, one thread"
     title = "Networks of people's habits"
     click.echo(write_results(out, title, called, *parts, conditions=conditions))
 
 
+def written_to(out: Path) -> str:
+    return "" if out.resolve() == RESULTS else f"--out {out}"
+
+
+def modules(paths: Iterable[Path]) -> Iterator[tuple[str, Any]]:
+    """Yield the title and the module of each file with cases."""
+    for path in paths:
+        files = sorted(path.glob("*.py")) if path.is_dir() else [path]
+        defining = [(file, module) for file in files if hasattr(module := loaded(file), "CASES")]
+        if not defining:
+            raise click.UsageError(f"{path} defines no CASES, expected a dict of them by name")
+        for file, module in defining:
+            yield (f"{path.name}/{file.name}" if path.is_dir() else file.name), module
+
+
 def loaded(file: Path) -> Any:
     """Return the module of a Python file, which is run."""
-    spec = util.spec_from_file_location(file.stem, file)
+    name = f"cases_{file.stem}"  # a file may be called as a module of Python
+    spec = util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
-    module = sys.modules[file.stem] = util.module_from_spec(spec)
+    module = sys.modules[name] = util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 

@@ -1,4 +1,4 @@
-"""Networks by name, each with seeded weights and the statistics of a trained network."""
+"""Networks by name, whose random weights depend on the name alone."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 Shapes = Any
 """Shape of the input without the batch, a list of shapes, or a dict by the names of arguments."""
-Factory = Callable[[], nn.Module]
+Factory = Callable[[], Any]
+"""Makes a module or an ONNX model, with random numbers of PyTorch."""
 
 
 class Networks(dict[str, tuple[Factory, Shapes]]):
-    """A factory of a network in evaluation mode, and its input shapes, for each name."""
+    """A factory and input shapes for each name: of a module in evaluation mode with the statistics
+    of a trained network, or of an ONNX model, which may state its shapes itself."""
 
-    def add(self, name: str, shapes: Shapes) -> Callable[[Factory], Factory]:
+    def add(self, name: str, shapes: Shapes = None) -> Callable[[Factory], Factory]:
         """Return a decorator for a class or function that makes the network ``name``."""
 
         def register(make: Factory) -> Factory:
@@ -43,9 +45,11 @@ class Function(nn.Module):
         return self.compute(x)
 
 
-def _seeded(name: str, make: Factory) -> nn.Module:
+def _seeded(name: str, make: Factory) -> Any:
     torch.manual_seed(zlib.crc32(name.encode()))
     network = make()
+    if not isinstance(network, nn.Module):
+        return network
     for part in network.modules():
         if isinstance(getattr(part, "running_mean", None), Tensor):
             nn.init.normal_(part.running_mean, 0.0, 0.5)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""How networks are called and wrapped."""

@@ -1,0 +1,1 @@
+"""Single layers and functions in rarer forms."""

@@ -1,0 +1,1 @@
+"""ONNX models as other exporters write them."""

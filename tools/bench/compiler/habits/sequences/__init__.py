@@ -1,0 +1,1 @@
+"""Sequences in the manner of speech and language code."""

@@ -1,0 +1,1 @@
+"""Blocks of image, video and point networks."""
