@@ -24,7 +24,7 @@ pytest.importorskip("ai_edge_quantizer")
 both = pytest.mark.parametrize("format", ["onnx", "tflite"])
 
 
-def kept(text: str, *outputs: str, **ranges: tuple[float, float]) -> str:
+def in_float32(text: str, *outputs: str, **ranges: tuple[float, float]) -> str:
     """Return what stays in float32 of operators ``NAME = KIND INPUT...``, one a line; - is a
     constant."""
     operators: list[Operator] = []
@@ -45,7 +45,7 @@ def test_a_network_of_convolutions_and_sums_is_all_integers() -> None:
     e = Div d -
     f = GlobalAveragePool e
     """
-    assert kept(text, "f") == ""
+    assert in_float32(text, "f") == ""
 
 
 def test_a_norm_is_float_with_its_statistics_and_its_gain() -> None:
@@ -61,7 +61,7 @@ def test_a_norm_is_float_with_its_statistics_and_its_gain() -> None:
     scaled = Mul normed -
     b = Conv scaled - -
     """
-    assert kept(text, "b") == "centred mean more normed root scaled squared variance"
+    assert in_float32(text, "b") == "centred mean more normed root scaled squared variance"
 
 
 def test_coordinates_are_float_back_to_the_layer_that_computes_them() -> None:
@@ -73,11 +73,11 @@ def test_coordinates_are_float_back_to_the_layer_that_computes_them() -> None:
     sampled = GridSample feature moved
     other = Conv offset - -
     """
-    assert kept(text, "sampled", "other") == "grid moved offset"
+    assert in_float32(text, "sampled", "other") == "grid moved offset"
 
 
 def test_a_network_s_input_of_coordinates_is_float() -> None:
-    assert kept("sampled = GridSample x grid", "sampled") == "grid"
+    assert in_float32("sampled = GridSample x grid", "sampled") == "grid"
 
 
 def test_a_product_of_two_values_passes_coordinates_on_and_one_with_weights_ends_them() -> None:
@@ -86,7 +86,7 @@ def test_a_product_of_two_values_passes_coordinates_on_and_one_with_weights_ends
     grid = MatMul - theta
     sampled = GridSample y grid
     """
-    assert kept(text, "sampled") == "grid theta"
+    assert in_float32(text, "sampled") == "grid theta"
 
 
 def test_what_follows_from_an_index_is_float_and_the_scores_are_not() -> None:
@@ -98,7 +98,7 @@ def test_what_follows_from_an_index_is_float_and_the_scores_are_not() -> None:
     step = Mul whole -
     column = Sub best step
     """
-    assert kept(text, "whole", "column") == "best column row step whole"
+    assert in_float32(text, "whole", "column") == "best column row step whole"
 
 
 def test_a_value_and_its_maximum_are_rounded_alike_where_they_are_compared() -> None:
@@ -107,7 +107,7 @@ def test_a_value_and_its_maximum_are_rounded_alike_where_they_are_compared() -> 
     largest = MaxPool heat
     peak = Equal largest heat
     """
-    assert kept(text, "peak") == "heat largest peak"
+    assert in_float32(text, "peak") == "heat largest peak"
 
 
 def test_the_residual_sums_between_norms_are_float() -> None:
@@ -121,7 +121,7 @@ def test_the_residual_sums_between_norms_are_float() -> None:
     third = Add second outer
     three = LayerNormalization third
     """
-    assert kept(text, "three") == "one second third three two"
+    assert in_float32(text, "three") == "one second third three two"
 
 
 def test_the_moves_behind_a_norm_are_of_integers_where_a_layer_reads_them() -> None:
@@ -132,12 +132,12 @@ def test_the_moves_behind_a_norm_are_of_integers_where_a_layer_reads_them() -> N
     d = Transpose c
     e = Conv d - -
     """
-    assert kept(text, "e") == "b"
+    assert in_float32(text, "e") == "b"
 
 
 def test_a_softmax_is_float_except_as_the_output() -> None:
-    assert kept("a = Softmax x\nb = MatMul a x", "b") == "a"
-    assert kept("a = Softmax x", "a") == ""
+    assert in_float32("a = Softmax x\nb = MatMul a x", "b") == "a"
+    assert in_float32("a = Softmax x", "a") == ""
 
 
 def test_an_output_that_joins_unlike_ranges_is_float_and_a_hidden_map_is_not() -> None:
@@ -147,9 +147,9 @@ def test_an_output_that_joins_unlike_ranges_is_float_and_a_hidden_map_is_not() -
     both = Concat box score
     turned = Transpose both
     """
-    assert kept(text, "turned", box=(0, 320), score=(0, 1)) == "both score turned"
-    assert kept(text, "turned", box=(0, 2), score=(0, 1)) == ""
-    assert kept(f"{text}next = Conv turned - -", "next", box=(0, 320), score=(0, 1)) == ""
+    assert in_float32(text, "turned", box=(0, 320), score=(0, 1)) == "both score turned"
+    assert in_float32(text, "turned", box=(0, 2), score=(0, 1)) == ""
+    assert in_float32(f"{text}next = Conv turned - -", "next", box=(0, 320), score=(0, 1)) == ""
 
 
 def noise_db(
