@@ -13,6 +13,7 @@ from typing import Any
 from hwnas.devices.worker.runtimes.refusals import damage
 from hwnas.errors import InvalidFile
 from hwnas.export.recipe import format_of
+from hwnas.export.tflite.flatbuffer import IDENTIFIER, repacked
 from hwnas.files import read_bytes
 
 
@@ -56,7 +57,7 @@ def read_tflite(path: Path) -> Any:
 
     _check_file(path)
     data = read_bytes(path)
-    if data[4:8] != b"TFL3":
+    if data[4:8] != IDENTIFIER:
         raise InvalidFile(str(path), f"not a readable .tflite model ({damage(str(path))})")
     return schema.Model.GetRootAs(data, 0)
 
@@ -75,7 +76,6 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def _add_to_tflite(path: Path, entries: Mapping[str, bytes]) -> None:
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model: Any = schema.ModelT.InitFromPackedBuf(path.read_bytes())
@@ -86,9 +86,7 @@ def _add_to_tflite(path: Path, entries: Mapping[str, bytes]) -> None:
         model.buffers.append(buffer)
         others.append(entry)
     model.metadata = others
-    builder = flatbuffers.Builder(path.stat().st_size)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    path.write_bytes(bytes(builder.Output()))
+    path.write_bytes(repacked(model, path.stat().st_size))
 
 
 def _check_file(path: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from hwnas.devices.worker.model import input_shapes
 from hwnas.devices.worker.runtimes.litert import LiteRtModel, silenced_stderr
 from hwnas.errors import first_line
+from hwnas.export.tflite.flatbuffer import repacked
 from hwnas.processes import serve_json_lines
 
 FLOAT_OPERATORS = ("DIV",)
@@ -116,7 +117,6 @@ def _named(data: bytes, source: str) -> bytes:
 
     The quantiser gives others to those that it converts, where the layer beside stays in float32.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     def names(content: bytes) -> list[bytes]:
@@ -135,9 +135,7 @@ def _named(data: bytes, source: str) -> bytes:
     for index, tensor in enumerate(graph.tensors):
         inner = tensor.name + b"_float" if tensor.name in wanted else tensor.name
         tensor.name = ends.get(index, inner)
-    builder = flatbuffers.Builder(len(data) + (1 << 16))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return repacked(model, len(data) + (1 << 16))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from hwnas.errors import DeviceError, ExportError, InvalidFile
 from hwnas.export.quantization.ai_edge import Job, Request
 from hwnas.export.quantization.float_rules import Operator, float_operators, kind_of
 from hwnas.export.quantization.ranges import INFINITE, Ranges, given_dtype
+from hwnas.export.tflite.flatbuffer import repacked
 from hwnas.export.verification.metrics import Array
 from hwnas.processes import JsonWorker
 
@@ -130,7 +131,6 @@ def with_finite_constants(data: bytes, ranges: Ranges, floats: Collection[str] =
 
     Rounded to the levels of that range, both are the same.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     packed: Any = schema.Model.GetRootAs(data, 0)
@@ -155,9 +155,7 @@ def with_finite_constants(data: bytes, ranges: Ranges, floats: Collection[str] =
                 model.buffers.append(buffer)
                 operator.inputs[place] = len(graph.tensors)
                 graph.tensors.append(finite)
-    builder = flatbuffers.Builder(len(data) + (1 << 16))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return repacked(model, len(data) + (1 << 16))
 
 
 def _is_infinite(model: Any, buffer: int) -> bool:

@@ -18,6 +18,9 @@ ALIGNMENT_BYTES = 16
 MAX_RECORD_BYTES = 4096
 """Upper bound of the size of a tensor or an operator, without its data."""
 
+IDENTIFIER = b"TFL3"
+"""Bytes 4 to 8 of a TFLite file."""
+
 SCALE_BYTES = 4 + 8
 """Size of a scale and its zero point."""
 
@@ -137,7 +140,7 @@ class Flatbuffer:
             raise ExportError(f"{size / 1e9:.2f} GB are more than the 2 GiB of a .tflite file")
         builder: Any = flatbuffers.Builder(0)
         builder.Bytes, builder.head = np.empty(size, np.uint8).data, size
-        builder.Finish(model.Pack(builder), b"TFL3")
+        builder.Finish(model.Pack(builder), IDENTIFIER)
         start, end = builder.Head(), len(builder.Bytes)
         for offset, values in reversed(self._weights):
             yield builder.Bytes[start : end - offset]
@@ -166,6 +169,15 @@ class Flatbuffer:
         entry = self._schema.TensorMapT()
         entry.name, entry.tensorIndex = name, self._index[name]
         return entry
+
+
+def repacked(model: Any, size_bytes: int = 1 << 16) -> bytes:
+    """Return the file of a model that was read and changed; ``size_bytes`` is about its size."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(size_bytes)
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
 
 
 def _aligned_buffer(schema: Any, weights: list[tuple[int, Any]]) -> Any:

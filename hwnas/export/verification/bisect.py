@@ -20,6 +20,7 @@ from hwnas.errors import ExportError
 from hwnas.export.graph.interface import Interface
 from hwnas.export.graph.trace import traced_values
 from hwnas.export.recipe import find_recipe, format_of
+from hwnas.export.tflite.flatbuffer import repacked
 from hwnas.export.verification.metrics import Array, relative_error
 from hwnas.export.verification.run_model import outputs_at_once
 
@@ -165,17 +166,13 @@ def _cut(path: Path, name: str, target: Path) -> None:
         model.graph.output.append(value)
         target.write_bytes(model.SerializeToString())
         return
-    import flatbuffers
-
     model = _unpack(path)
     graph = model.subgraphs[0]
     output = [tensor.name for tensor in graph.tensors].index(name.encode())
     last = next(n for n, op in enumerate(graph.operators) if output in list(op.outputs))
     graph.operators, graph.outputs = graph.operators[: last + 1], [output]
     model.signatureDefs = []
-    builder = flatbuffers.Builder(1 << 16)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    target.write_bytes(bytes(builder.Output()))
+    target.write_bytes(repacked(model))
 
 
 def _unpack(path: Path) -> Any:

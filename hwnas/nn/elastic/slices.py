@@ -7,8 +7,8 @@ channels of the block share, so that 7 gives 5 and 5 gives 3:
 
     w_3 = M_53 centre_3(M_75 centre_5(w_7))
 
-These weights were trained where the width was. Only the batch norm behind them expects other
-inputs: its mean and its variance are adapted by the statistics of a few images.
+If a width was trained, its weights were, too. Only the batch norm behind them expects other inputs:
+its mean and its variance are adapted by the statistics of a few images.
 """
 
 from __future__ import annotations

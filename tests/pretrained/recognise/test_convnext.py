@@ -107,7 +107,7 @@ def test_a_block_that_exchanges_rows_and_columns_is_refused() -> None:
         recognise(Head(Block(last=False)), SHAPE)
 
 
-def test_a_scale_of_all_channels_alike_is_part_of_no_block() -> None:
+def test_a_block_with_one_scale_for_all_channels_is_a_piece() -> None:
     module = Block()
     module.gamma = nn.Parameter(torch.tensor([0.5]))
     source = Head(module).eval()
