@@ -154,6 +154,13 @@ def make_dataset(
     return _dataset(source, source.name, input_shape, valid_share)
 
 
+def absolute_name(name: str) -> str:
+    """Return the absolute path of an existing file or folder; other names, such as those of
+    embedded data sets, are returned unchanged."""
+    exists = name not in NAMED and Path(name).exists()
+    return str(Path(name).resolve()) if exists else name
+
+
 def median_photo_px(name: str) -> float | None:
     """Return the median of the photos' shorter sides, None for data that are no photos."""
     if name in NAMED or (photos := find_photos(name, VALID_SHARE)) is None:

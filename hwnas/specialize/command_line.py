@@ -46,6 +46,8 @@ def parse_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     ``values`` are the values of the options, ``None`` or ``()`` for options that are not given.
     Paths are made absolute, because a run may be resumed from another folder.
     """
+    from hwnas.data.datasets import absolute_name
+
     fields: dict[str, Any] = {}
     for option in OPTIONS:
         value = values[option.field]
@@ -54,9 +56,10 @@ def parse_fields(values: Mapping[str, Any]) -> dict[str, Any]:
         if option.repeated and (value := option.parse(value)) is None:
             raise UsageError(f"{option.flag}: expected {option.expected}")
         fields[option.field] = value
-    for field in ("data", "pretrained"):
-        if field in fields:
-            fields[field] = _absolute(fields[field])
+    if data := fields.get("data"):
+        fields["data"] = absolute_name(data)
+    if pretrained := fields.get("pretrained"):
+        fields["pretrained"] = _absolute(pretrained)
     for field in ("space", "latency_model"):
         if field in fields:
             fields[field] = _absolute_file(fields[field])

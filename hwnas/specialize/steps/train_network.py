@@ -11,10 +11,9 @@ from pathlib import Path
 import msgspec
 
 from hwnas.console import Console, QuietConsole, Update
-from hwnas.data.datasets import Dataset
+from hwnas.data.datasets import Dataset, absolute_name
 from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import UsageError
-from hwnas.files import read_json
 from hwnas.networks.weights import write_slices
 from hwnas.processes import local_ranks
 from hwnas.specialize.card import data_warnings
@@ -22,8 +21,9 @@ from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text
 from hwnas.specialize.setup.device import training_threads
 from hwnas.specialize.setup.start.network import Start
-from hwnas.specialize.steps.train_resume import check_folder, check_job
+from hwnas.specialize.steps.train_resume import begun_training, check_job
 from hwnas.specialize.steps.training_setup import (
+    INITIAL,
     Trainee,
     TrainSpec,
     check_options,
@@ -40,9 +40,6 @@ from hwnas.training.job import TrainingJob, TrainingResult, read_result, run_job
 from hwnas.training.log import EpochLog, Progress
 
 QUIET = QuietConsole()
-
-INITIAL = "initial.safetensors"
-"""Weights of the network that is tuned, in the training's folder."""
 
 
 def train_network(
@@ -67,17 +64,18 @@ def train_network(
         raise UsageError(
             f"{folder}: a training is there already; add --resume or choose another --out"
         )
-    check_folder(spec, folder)
+    begun = begun_training(spec, folder)
     if finished is not None:
         return finished
     start_s = time.perf_counter()
     check_options(spec)
+    spec = msgspec.structs.replace(spec, data=absolute_name(spec.data))
     options = ReadingOptions(spec.skip_broken, console.say, console.step, spec.group_by)
     trainee = find_trainee(spec, options)
     dataset = trainee.dataset
     for note in (*dataset.notes, *(() if resume else data_warnings(dataset))):
         console.say(f"{dataset.name}: {note}")
-    spec = msgspec.structs.replace(spec, compute=_compute(spec, folder, dataset))
+    spec = msgspec.structs.replace(spec, compute=_compute(spec, begun, dataset))
     plan = training_plan(spec, folder, trainee, console.say)
     if spec.minutes is not None:
         plan = timed_plan(spec, plan, folder, trainee, start_s, console.say)
@@ -94,7 +92,8 @@ def train_network(
         seed=spec.seed,
         compute=spec.compute,
     )
-    check_job(job, folder)
+    if begun is not None:
+        check_job(job, begun, folder)
     spec.compute.start()
     images = (
         as_data(dataset.train, dataset, spec.compute),
@@ -145,14 +144,14 @@ def _start_line(start: Start) -> str:
     )
 
 
-def _compute(spec: TrainSpec, folder: Path, dataset: Dataset) -> Compute:
+def _compute(spec: TrainSpec, begun: TrainingJob | None, dataset: Dataset) -> Compute:
     """Return device, precision and threads of a training; a resumed one keeps its threads."""
-    threads, stored = spec.threads, folder / "job.json"
+    threads = spec.threads
     if threads == "auto":
         threads = (
-            read_json(stored, TrainingJob).compute.threads
-            if stored.exists()
-            else training_threads(dataset.input_shape[1], local_ranks())
+            training_threads(dataset.input_shape[1], local_ranks())
+            if begun is None
+            else begun.compute.threads
         )
     return msgspec.structs.replace(spec.compute, threads=threads)
 

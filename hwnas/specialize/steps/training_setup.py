@@ -28,7 +28,13 @@ from hwnas.specialize.setup.batch_size import (
 from hwnas.specialize.setup.effort import EFFORTS, plans
 from hwnas.specialize.setup.start.network import Start, start_from
 from hwnas.specialize.setup.work.cut import epochs_text, longer
-from hwnas.specialize.setup.work.minutes import MEASURING, Epochs, training_passes
+from hwnas.specialize.setup.work.minutes import (
+    MEASURING,
+    Epochs,
+    misfit,
+    training_passes,
+    training_s,
+)
 from hwnas.specialize.setup.work.pace import training_pace
 from hwnas.specialize.setup.work.recipes import scaled_training
 from hwnas.specialize.setup.work.tuning import tuning_plan
@@ -38,6 +44,10 @@ from hwnas.training.images.augment import Augmentation
 from hwnas.training.images.loader import as_data
 from hwnas.training.plan import TrainingPlan, one_cycle_plan, scaled_learning_rate
 
+INITIAL = "initial.safetensors"
+"""Weights of the network that is tuned, in the training's folder."""
+TIMED_PLAN = "plan.json"
+"""The plan for given minutes, in the training's folder."""
 PRETRAINED_RATE = 0.2
 """Factor of the learning rate for weights that are trained already: 0.02, at which EAS trains its
 networks. The full rate undoes in one epoch what they have learned."""
@@ -213,7 +223,7 @@ def timed_plan(
 
     A resumed training is not planned again.
     """
-    file = folder / "plan.json"
+    file = folder / TIMED_PLAN
     if file.exists():
         return read_json(file, TrainingPlan)
     time_s = 60 * (spec.minutes or 0.0)
@@ -226,7 +236,8 @@ def timed_plan(
     passes = training_passes(plan, left_s, image_ms, images, valid_images)
     passes = min(passes, EFFORTS["standard"].max_epochs)
     timed = trainee.with_epochs(plan, Epochs.of(passes, images, plan.batch_size))
-    log(f"{spec.minutes:g} min: {1e3 / image_ms:.3g} images/s measured; {epochs_text(timed)}")
+    text = f"{spec.minutes:g} min: {1e3 / image_ms:.3g} images/s measured; {epochs_text(timed)}"
+    log(text + misfit(training_s(timed, image_ms, images, valid_images), left_s))
     write_json(file, timed)
     return timed
 

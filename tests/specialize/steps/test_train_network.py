@@ -71,12 +71,19 @@ def begun(spec: TrainSpec, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 3}, "has --epochs 2, not --epochs 3"),
-        ({"seed": 1}, "has --seed 0, not --seed 1"),
-        ({"data": "fashion-mnist-6k"}, r"has --data .*images\.npz, not --data fashion-mnist-6k"),
-        ({"batch_size": 4}, "has --batch-size 8, not --batch-size 4"),
-        ({"weights": Path("w.safetensors")}, "has no --weights, not --weights /.*w.safetensors"),
-        ({"flip": True}, "has another plan, not this one"),
+        ({"epochs": 3}, r"with --epochs 2, not with --epochs 3; .* --from .*begun, with another"),
+        ({"epochs": None}, r"with --epochs 2, not with --epochs \d+; "),
+        ({"epochs": None, "minutes": 1}, "without --minutes, not with --minutes 1; give"),
+        ({"seed": 1}, "with --seed 0, not with --seed 1; give"),
+        ({"data": "fashion-mnist-6k"}, r"with --data .*images\.npz, not with --data fashion-mni"),
+        ({"batch_size": 4}, "with --batch-size 8, not with --batch-size 4; give"),
+        ({"weights": Path("w.st")}, "without --weights, not with --weights /.*w.st; give"),
+        ({"flip": True}, "with another augmentation, not with this one; give"),
+        ({"drop_path": 0.2}, "with --drop-path 0.0, not with --drop-path 0.2; give"),
+        (
+            {"architecture": "", "pretrained": "resnet18"},
+            "without --from, not with --from resnet18; give",
+        ),
     ],
 )
 @pytest.mark.parametrize("resume", [True, False])
@@ -84,7 +91,7 @@ def test_weights_of_a_training_with_other_options_are_not_continued(
     change: dict[str, object], message: str, resume: bool, spec: TrainSpec, begun: Path
 ) -> None:
     before = (begun / "job.json").read_bytes()
-    with pytest.raises(UsageError, match=f"begun: the training there {message}"):
+    with pytest.raises(UsageError, match=f"begun: the training there was begun {message}"):
         train_network(msgspec.structs.replace(spec, **change), begun, resume=resume)
     assert (begun / "job.json").read_bytes() == before
     assert train_network(spec, begun, resume=resume).epochs == 2
@@ -100,8 +107,41 @@ def test_another_network_is_not_continued_nor_taken_for_a_finished_one(
     for finish in (False, True):
         if finish:
             train_network(spec, begun, resume=True)
-        with pytest.raises(UsageError, match="has another network, not --architecture "):
+        with pytest.raises(UsageError, match="begun with another network, not with --arch"):
             train_network(changed, begun, resume=True)
+
+
+@pytest.mark.parametrize("begun_as", ["images.npz", "/images.npz"])
+def test_the_data_of_a_resumed_training_are_compared_by_their_path(
+    begun_as: str, spec: TrainSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    began = msgspec.structs.replace(spec, data=begun_as.replace("/", f"{tmp_path}/"))
+    with pytest.raises(Killed):
+        train_network(began, tmp_path / "out", on_epoch=kill)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    resumed = msgspec.structs.replace(spec, data="../images.npz")
+    assert train_network(resumed, tmp_path / "out", resume=True).epochs == 2
+
+
+def test_a_training_of_given_minutes_is_resumed_with_its_plan(
+    spec: TrainSpec, tmp_path: Path
+) -> None:
+    out, timed = tmp_path / "out", msgspec.structs.replace(spec, epochs=None, minutes=0.01)
+    with pytest.raises(Killed):
+        train_network(timed, out, on_epoch=kill)
+    with pytest.raises(UsageError, match="was begun with --minutes, not without; give"):
+        train_network(spec, out, resume=True)
+    planned = read_json(out / "job.json", TrainingJob).plan
+    train_network(timed, out, resume=True)
+    assert read_json(out / "job.json", TrainingJob).plan == planned
+
+
+def test_a_damaged_description_of_a_training_is_written_again(spec: TrainSpec, begun: Path) -> None:
+    (begun / "job.json").write_bytes(b"{")
+    assert train_network(spec, begun, resume=True).epochs == 2
+    assert threads_of(begun) == 1
 
 
 def test_a_training_and_a_run_do_not_share_a_folder(

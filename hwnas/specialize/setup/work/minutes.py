@@ -39,12 +39,13 @@ is not mentioned."""
 
 
 def misfit(planned_s: float, time_s: float) -> str:
-    """Return why a plan takes another time than the given one, or an empty string if it doesn't."""
+    """Return an addition to the line of a plan that takes another time than the given one; empty if
+    it doesn't."""
     minutes = math.ceil(planned_s / 60)
     if planned_s > (1 + TOLERANCE) * time_s:
-        return f"the shortest plan takes about {minutes} min"
+        return f" (the shortest plan takes about {minutes} min)"
     if planned_s < (1 - TOLERANCE) * time_s:
-        return f"about {minutes} min are enough, more epochs would overfit"
+        return f" (about {minutes} min are enough, more epochs would overfit)"
     return ""
 
 

@@ -144,7 +144,7 @@ def _timed_cut(
 def _say_plan(setting: Setting, what: str, work_s: float, left_s: float, console: Console) -> None:
     """Print what is planned, and why it takes another time where it does."""
     note = misfit(work_s / (1 - REST), left_s)
-    console.say(f"{setting.spec.minutes:g} min: {what}" + (f" ({note})" if note else ""))
+    console.say(f"{setting.spec.minutes:g} min: {what}{note}")
 
 
 def _is_too_short(setting: Setting, plan: WorkPlan) -> bool:

@@ -73,8 +73,8 @@ def test_warm_up_and_search_have_epochs_of_the_same_size() -> None:
 
 def test_what_does_not_fit_the_time_is_said() -> None:
     assert misfit(95.0, 100.0) == misfit(110.0, 100.0) == ""
-    assert misfit(290.0, 200.0) == "the shortest plan takes about 5 min"
-    assert misfit(290.0, 600.0) == "about 5 min are enough, more epochs would overfit"
+    assert misfit(290.0, 200.0) == " (the shortest plan takes about 5 min)"
+    assert misfit(290.0, 600.0) == " (about 5 min are enough, more epochs would overfit)"
 
 
 def test_time_is_split_into_warm_up_search_and_trainings() -> None:
