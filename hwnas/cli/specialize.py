@@ -185,6 +185,8 @@ def _run(
 def _print_plan(plan: PlanReport) -> None:
     from decimal import Decimal
 
+    from hwnas.specialize.setup.work.cut import epochs_text, of_images
+
     for result in plan.results:
         low_ms, median_ms, high_ms = result.range_ms
         click.echo(f"{result.target} ({result.runtime}, {result.precision})")
@@ -202,12 +204,13 @@ def _print_plan(plan: PlanReport) -> None:
     )
     judged = f"{plan.judged} networks judged on the supernet, " if plan.judged else ""
     searched = (
-        f"{plan.search.warmup_epochs} epochs of warm-up and {plan.search.search_epochs} of search, "
-        f"{judged}{plan.training.epochs} epochs of training for each network"
+        f"{plan.search.warmup_epochs} epochs of warm-up and {plan.search.search_epochs} of search"
+        f"{of_images(plan.search.epoch_images)}, {judged}{epochs_text(plan.training)} of training "
+        "for each network"
     )
     if plan.starts_from:
         searched = (
-            f"{plan.search.tuning.epochs} epochs of tuning {plan.starts_from} for the data, "
-            f"{plan.training.epochs} epochs of training for each network that is cut from it"
+            f"{epochs_text(plan.search.tuning)} of tuning {plan.starts_from} for the data, "
+            f"{epochs_text(plan.training)} of training for each network that is cut from it"
         )
     click.echo(f"work: {searched}; nothing was trained")

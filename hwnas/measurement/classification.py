@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hwnas.measurement.statistics import wilson_interval
+
 TOP5_CLASSES = 20
 """Least number of classes for a top-5 accuracy; with few classes it is high by chance."""
 UNBALANCED_RATIO = 1.5
@@ -63,6 +65,23 @@ def unbalanced(labels: Labels) -> bool:
     count."""
     counts = np.bincount(labels)
     return bool(counts.max() >= UNBALANCED_RATIO * counts[counts > 0].min())
+
+
+def chance_note(accuracy: float, labels: Labels, score: str = "accuracy") -> str:
+    """Return a note if an accuracy on images with ``labels`` is no better than chance, within its
+    95 % interval; empty otherwise. ``score`` names the accuracy.
+
+    Chance is the accuracy of always predicting the most frequent class.
+    """
+    counts = np.bincount(labels)
+    chance = float(counts.max() / len(labels))
+    if np.count_nonzero(counts) < 2 or wilson_interval(accuracy, len(labels))[0] > chance:
+        return ""
+    return (
+        f"The network is not better than chance: {accuracy:.1%} {score} on {len(labels):,} "
+        f"validation images, of which {chance:.1%} are of one class. Train it for longer, or check "
+        "the labels."
+    )
 
 
 def packed_hits(predicted: Labels, labels: Labels) -> str:

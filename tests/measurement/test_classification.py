@@ -7,6 +7,7 @@ import pytest
 
 from hwnas.measurement.classification import (
     balanced_accuracy,
+    chance_note,
     class_accuracies,
     packed_hits,
     top5_accuracy,
@@ -38,6 +39,15 @@ def test_a_class_has_the_accuracy_of_its_own_images_or_none() -> None:
 def test_it_is_reported_from_a_ratio_of_one_and_a_half_on(largest: int, reported: bool) -> None:
     labels = np.array([0] * largest + [1] * 10)
     assert (balanced_accuracy(labels, labels) is not None) == reported
+
+
+def test_a_network_is_not_better_than_chance_within_the_error_of_its_accuracy() -> None:
+    labels = np.array([0] * 600 + [1] * 400)  # the error is 3 points
+    assert chance_note(0.64, labels) == ""
+    note = chance_note(0.62, labels, "agreement")
+    assert "not better than chance: 62.0% agreement on 1,000 " in note and "60.0% are" in note
+    assert chance_note(0.3, labels), "worse than chance"
+    assert chance_note(1.0, labels * 0) == "", "a single class is no choice"
 
 
 def test_the_hits_of_images_are_bits_from_the_highest() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.latency_models.model import LatencyModel
+from hwnas.measurement.classification import chance_note
 from hwnas.measurement.disturbance import doubt_line
 from hwnas.measurement.measurement import DRIFT_LIMIT
 from hwnas.spaces.int8 import in_float
@@ -21,7 +22,8 @@ from hwnas.specialize.steps.screening import ScreeningResult
 def notes_of(
     run: RunContext, screened: ScreeningResult, delivered: DeliveryResult
 ) -> tuple[str, ...]:
-    """Return notes on the files, the device's clock, the latency table and the baselines."""
+    """Return notes on the files, a training that failed, the device's clock, the latency table and
+    the baselines."""
     measurement = delivered.chosen.measurement
     parity, total = delivered.artifacts[0].parity, len(run.dataset.test.labels)
     notes = [
@@ -34,6 +36,8 @@ def notes_of(
             "There was no time for a search: the networks were drawn at random within the budget, "
             "by the latency model alone."
         )
+    accuracy, labels = delivered.chosen.result.validation_accuracy, run.dataset.valid.labels
+    notes.append(chance_note(accuracy, labels, run.dataset.score_name))
     notes += _int8_notes(delivered)
     notes.append(model_note(run))
     if measurement is not None and abs(measurement.drift) > DRIFT_LIMIT:

@@ -14,6 +14,7 @@ from hwnas.console import Console, QuietConsole, Update
 from hwnas.data.datasets import Dataset, absolute_name
 from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import UsageError
+from hwnas.measurement.classification import chance_note
 from hwnas.networks.weights import write_slices
 from hwnas.processes import local_ranks
 from hwnas.specialize.card import data_warnings
@@ -119,6 +120,8 @@ def train_network(
             say=console.say,
         )
         reporter.result(result)
+    if note := chance_note(result.validation_accuracy, dataset.valid.labels):
+        console.warn(note)
     return result
 
 

@@ -14,7 +14,7 @@ from hwnas.specialize.spec import RunSpec
 from hwnas.specialize.steps import train_network as module
 from hwnas.specialize.steps.train_network import train_network
 from hwnas.specialize.steps.training_setup import TrainSpec
-from hwnas.training.job import TrainingJob
+from hwnas.training.job import TrainingJob, TrainingResult
 from hwnas.training.log import EpochLog
 from tests.support.machines.killed import Killed
 from tests.support.reporting.sample_run import write_images
@@ -142,6 +142,21 @@ def test_a_damaged_description_of_a_training_is_written_again(spec: TrainSpec, b
     (begun / "job.json").write_bytes(b"{")
     assert train_network(spec, begun, resume=True).epochs == 2
     assert threads_of(begun) == 1
+
+
+@pytest.mark.parametrize(("accuracy", "lines"), [(0.3, 1), (1.0, 0)])
+def test_a_training_that_ends_no_better_than_chance_says_so(
+    accuracy: float,
+    lines: int,
+    spec: TrainSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = TrainingResult("digest", accuracy, 2.5, 2, 1.0)
+    monkeypatch.setattr(module, "run_job", lambda *_, **__: result)
+    assert train_network(spec, tmp_path / "out") == result
+    assert capsys.readouterr().err.count("not better than chance: 30.0% accuracy on ") == lines
 
 
 def test_a_training_and_a_run_do_not_share_a_folder(

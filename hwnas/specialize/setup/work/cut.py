@@ -20,6 +20,7 @@ from hwnas.specialize.setup.batch_size import (
 from hwnas.specialize.setup.effort import EFFORTS, Effort, WorkPlan
 from hwnas.specialize.setup.start.network import Start
 from hwnas.specialize.setup.work.minutes import FORWARD_SHARE, REST, Epochs, training_s
+from hwnas.specialize.setup.work.pace import Setting
 from hwnas.specialize.setup.work.recipes import scaled_training
 from hwnas.specialize.setup.work.tuning import EMA_STEPS, MAX_EPOCHS, MIN_EPOCHS, tuning_plan
 from hwnas.specialize.spec import RunSpec
@@ -76,8 +77,7 @@ def cut_plan(
         members = replace(members, probe=False, teacher_share=1.0, class_weights="none")
         members = longer(members, Epochs(tuned), len(labels))
     search = SearchPlan(batch_size=size, augmentation=augmentation, tuning=tuning)
-    effort = replace(effort, trained=trained, screened=SCREENED * trained + 1)
-    return WorkPlan(effort, search, members)
+    return WorkPlan(_with_members(effort, trained), search, members)
 
 
 def member_plan(tuning: TrainingPlan, images: int) -> TrainingPlan:
@@ -116,6 +116,20 @@ class CutWork(NamedTuple):
     budgets: int = 1
     """Those that share the tuned network."""
 
+    @classmethod
+    def of(cls, setting: Setting, image_ms: float, at_once: int) -> CutWork:
+        """Return the work of a run whose budget is a member's latency."""
+        data = setting.dataset
+        return cls(
+            image_ms,
+            setting.budget_ms / setting.costs.largest_ms,
+            len(data.train.labels),
+            len(data.valid.labels),
+            at_once,
+            len(setting.spec.siblings),
+            setting.budgets,
+        )
+
     def seconds(self, plan: WorkPlan) -> float:
         """Return the time of the tuning, the search and the members' trainings, on the average of
         the budgets."""
@@ -143,7 +157,7 @@ def timed_cut_plan(plan: WorkPlan, work: CutWork, time_s: float) -> WorkPlan:
 
     left_s = (1 - REST) * time_s
     if plan.effort.trained > 1 and work.seconds(planned(0.0)) > left_s:
-        plan = replace(plan, effort=replace(plan.effort, trained=1))
+        plan = replace(plan, effort=_with_members(plan.effort, 1))
     shortest, longest = 0.0, float(MAX_EPOCHS)
     while longest - shortest > SMALLEST_PART:
         passes = (shortest + longest) / 2
@@ -157,6 +171,11 @@ def timed_cut_plan(plan: WorkPlan, work: CutWork, time_s: float) -> WorkPlan:
 def _shown(plan: TrainingPlan, passes: float, images: int) -> TrainingPlan:
     """Return a fine-tuning's plan that shows the images about ``passes`` times."""
     return longer(plan, Epochs.of(passes, images, plan.batch_size), images)
+
+
+def _with_members(effort: Effort, trained: int) -> Effort:
+    """Return an effort that trains so many members; the whole network is screened, too."""
+    return replace(effort, trained=trained, screened=SCREENED * trained + 1)
 
 
 def trainings(effort: Effort) -> int:

@@ -25,19 +25,18 @@ MEASURED_S = 0.6
 
 def estimate_line(setting: Setting, plan: WorkPlan, at_once: int, clock: Clock) -> str:
     """Measure a few steps, and return one line with the estimated duration and the plan."""
-    images, valid_images = (
-        len(part.labels) for part in (setting.dataset.train, setting.dataset.valid)
-    )
     if isinstance(space := in_float(setting.space), ElasticSpace):
         setting.compute.start()
         data = as_data(setting.dataset.train, setting.dataset, setting.compute)
         image_ms = training_pace(space.original, data, plan.search.tuning, MEASURED_S / 3, clock)
-        use = setting.budget_ms / setting.costs.largest_ms
-        work = CutWork(image_ms, use, images, valid_images, at_once)
-        work_s, what = work.seconds(plan), cut_line(plan, image_ms)
+        work_s = CutWork.of(setting, image_ms, at_once).seconds(plan)
+        what = cut_line(plan, image_ms)
     else:
         pace = measure_pace(setting, plan, MEASURED_S, clock)
         strategy, options = setting.spec.strategy, setting.spec.strategy_options
+        images, valid_images = (
+            len(part.labels) for part in (setting.dataset.train, setting.dataset.valid)
+        )
         judging = min(JUDGING_IMAGES, valid_images)
         work_s = search_s(strategy, plan, pace, images, at_once, options, judging)
         work_s += trainings_s(plan, pace, images, at_once, valid_images)

@@ -127,15 +127,8 @@ def _timed_cut(
     limit_s = MEASURING * time_s
     image_ms = training_pace(space.original, data, plan.search.tuning, limit_s, clock)
     left_s = max(MIN_LEFT * time_s, time_s - (clock() - start_s))
-    work = CutWork(
-        image_ms,
-        setting.budget_ms / setting.costs.largest_ms,
-        len(data.labels),
-        len(setting.dataset.valid.labels),
-        trainings_at_once(setting.spec.device, setting.compute),
-        len(setting.spec.siblings),
-        setting.budgets,
-    )
+    at_once = trainings_at_once(setting.spec.device, setting.compute)
+    work = CutWork.of(setting, image_ms, at_once)
     timed = timed_cut_plan(plan, work, left_s)
     _say_plan(setting, cut_line(timed, image_ms), work.seconds(timed), left_s, console)
     return timed

@@ -11,6 +11,7 @@ from hwnas.search.plan import SearchPlan
 from hwnas.specialize.setup.effort import EFFORTS, WorkPlan
 from hwnas.specialize.setup.work.cut import (
     MEMBER_SHARE,
+    SCREENED,
     SEARCH_FORWARDS,
     CutWork,
     member_plan,
@@ -79,6 +80,7 @@ def test_a_budget_of_several_has_more_epochs_than_alone() -> None:
 def test_the_shortest_plan_has_a_few_steps_and_one_member() -> None:
     plan = timed_cut_plan(PLAN, CutWork(20.0, USE, 3000, VALID, 2), 1.0)
     assert (plan.search.tuning.epochs, plan.training.epochs, plan.effort.trained) == (1, 1, 1)
+    assert plan.effort.screened == SCREENED + 1
     assert plan.search.tuning.epoch_images == plan.training.epoch_images == MIN_STEPS * 32
 
 
