@@ -103,7 +103,7 @@ class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str = ""
     """Folder on the device; empty: ``/data/local/tmp/hwnas`` (adb), ``.hwnas`` (ssh)."""
     python: str = "python3"
-    """ssh: a Python interpreter that has numpy and the runtime."""
+    """ssh: a Python interpreter, 3.10 or later, that has numpy and the runtime."""
     program: Literal["worker", "native", "benchmark_model"] | None = None
     """Program that measures; default: the Python worker (ssh), the native runner (adb)."""
     kits: dict[str, str] = {}

@@ -15,7 +15,6 @@ from hwnas.devices.idle import wait_idle
 from hwnas.devices.profile import DeviceProfile, MeasureSpec
 from hwnas.devices.runner import Progress, Subject
 from hwnas.devices.runners.protocol import WorkerRequest, read_result
-from hwnas.devices.runners.schedule import models_per_process
 from hwnas.devices.runners.worker import HostFacts, WorkerRunner
 from hwnas.devices.transports.client import Client
 from hwnas.errors import DeviceError
@@ -32,10 +31,10 @@ class LocalHost:
     """Runs `hwnas.devices.worker.main` with this interpreter; no worker outlives its request."""
 
     can_be_lost = False
+    has_batches = True
 
     def __init__(self, profile: DeviceProfile) -> None:
         self.profile = profile
-        self.models_per_process = models_per_process(profile.runtime)
 
     @property
     def engines_folder(self) -> str:

@@ -21,7 +21,6 @@ from hwnas.devices.profile import DeviceProfile, MeasureSpec
 from hwnas.devices.runner import Progress, Subject
 from hwnas.devices.runners.programs import benchmark_binary, push_kit, push_model, push_worker
 from hwnas.devices.runners.protocol import WorkerRequest, describe_status, read_result
-from hwnas.devices.runners.schedule import TOGETHER, models_per_process
 from hwnas.devices.runners.worker import HostFacts, WorkerRunner
 from hwnas.devices.transports.transport import (
     CommandResult,
@@ -58,9 +57,9 @@ class RemoteHost:
         return f"{self.transport.folder}/engines"
 
     @property
-    def models_per_process(self) -> int:
-        """As on this machine; programs other than the worker open all of their models at once."""
-        return models_per_process(self.profile.runtime) if self.program == "worker" else TOGETHER
+    def has_batches(self) -> bool:
+        """Programs other than the worker open all of their models at once."""
+        return self.program == "worker"
 
     def facts(self) -> DeviceFacts:
         """Return what the device reports about itself; probed once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import ceil
 from random import Random
 
@@ -19,9 +20,9 @@ the warm-up take as long as some forty small models do, but only with ONNX Runti
 as well in later batches of a process (``tools.bench.measuring.processes``)."""
 
 
-def models_per_process(runtime: RuntimeName) -> int:
-    """Return how many models of a runtime a worker process measures at most."""
-    return MODELS.get(runtime, TOGETHER)
+def models_per_process(runtimes: Iterable[RuntimeName]) -> int:
+    """Return the most models that a worker process measures, some of them in each runtime."""
+    return min(MODELS.get(runtime, TOGETHER) for runtime in runtimes)
 
 
 def per_process_spec(spec: MeasureSpec) -> MeasureSpec:
@@ -35,10 +36,11 @@ def per_process_spec(spec: MeasureSpec) -> MeasureSpec:
 
 
 def assign_batches(count: int, processes: int, most: int, seed: int) -> list[tuple[int, list[int]]]:
-    """Return batches of ``(process, indices of models)``: all models once for each process.
+    """Return the worker processes as ``(number, indices of models)``: all models once for each of
+    the ``processes`` numbers.
 
-    A batch has at most ``most`` models. They are shuffled anew for each process, so that a model
-    meets different neighbours.
+    A worker process has at most ``most`` models. They are shuffled anew for each number, so that a
+    model meets different neighbours.
     """
     shuffler = Random(seed)
     plan: list[tuple[int, list[int]]] = []

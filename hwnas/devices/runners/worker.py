@@ -31,6 +31,7 @@ from hwnas.devices.runners.protocol import (
 from hwnas.devices.runners.schedule import (
     TOGETHER,
     assign_batches,
+    models_per_process,
     per_process_spec,
     scaled_progress,
 )
@@ -68,8 +69,8 @@ class WorkerHost(Protocol):
         ...
 
     @property
-    def models_per_process(self) -> int:
-        """Most models that a worker process there measures."""
+    def has_batches(self) -> bool:
+        """Whether a process there can measure batches of models, one after the other."""
         ...
 
     def host_facts(self) -> HostFacts: ...
@@ -233,8 +234,9 @@ class WorkerRunner(Generic[Host]):
     ) -> list[WorkerRun]:
         """Run the worker processes of a measurement, one after the other."""
         spec = per_process_spec(self.profile.measure)
-        processes, most = self.profile.measure.processes, self.host.models_per_process
-        plan = assign_batches(len(subjects), processes, most, seed)
+        runtimes = {subject.runtime or self.profile.runtime for subject in subjects}
+        most = models_per_process(runtimes) if self.host.has_batches else TOGETHER
+        plan = assign_batches(len(subjects), self.profile.measure.processes, most, seed)
         spool = self._spool() if self.host.can_be_lost else None
         runs: list[WorkerRun] = []
         for number, (process, indices) in enumerate(plan):

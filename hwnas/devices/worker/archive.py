@@ -6,7 +6,19 @@ import io
 import zipfile
 from pathlib import Path
 
-MAIN = b"import sys\nfrom hwnas.devices.worker.main import main\nsys.exit(main())\n"
+MAIN = b"""\
+import json, sys
+
+if sys.version_info < (3, 10):
+    reason = "the worker needs Python 3.10 or later, but {} is {}.{}; [remote] python names another"
+    reason = reason.format(sys.executable, *sys.version_info[:2])
+    print(json.dumps({"error": reason}))
+    sys.exit(1)
+from hwnas.devices.worker.main import main
+
+sys.exit(main())
+"""
+"""Program of the archive, in the syntax of any Python 3: boards may have an old one."""
 
 
 def worker_archive() -> bytes:

@@ -1,4 +1,4 @@
-"""Batches of training images; each is a function of the seed, its epoch and its number.
+"""Batches of training images; each is a function of the seed and its number.
 
 So the number of workers and ranks, and the storage of the images (memory of the device or the host,
 a memory-mapped file, image files) change only the rounding, and a training can continue at any

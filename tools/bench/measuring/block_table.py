@@ -77,7 +77,7 @@ def main(work: Path, targets: tuple[str, ...], number: int, note: str, append: b
         total_s = sum(line.wall_s for name in list(stages)[1:] for line in stages[name])
         largest = max(line.blocks for line in lines if line.target == target)
         cells = [f"{sum(line.wall_s for line in part):.1f}" for part in stages.values()]
-        most = models_per_process(find_profile(target).runtime)
+        most = models_per_process([find_profile(target).runtime])
         rows.append(
             [target, largest, most, *cells, f"{total_s:.1f}", f"{1e3 * total_s / largest:.0f}"]
         )

@@ -30,7 +30,7 @@ from hwnas.devices.profile import DeviceProfile, find_profile
 from hwnas.devices.runner import Subject
 from hwnas.devices.runners import local
 from hwnas.devices.runners.local import LocalRunner
-from hwnas.devices.runners.schedule import TOGETHER
+from hwnas.devices.runners.schedule import MODELS, TOGETHER
 from hwnas.files import append_line, read_lines
 from hwnas.measurement.disturbance import Disturbed
 from hwnas.profiling.bench import ModelJob, export_job, isolated_job, network_job
@@ -139,7 +139,7 @@ def build(
     os.environ["PHASES_FILE"] = str(phases)
     phases.unlink(missing_ok=True)
     runner = LocalRunner(profile)
-    runner.host.models_per_process = models
+    MODELS[profile.runtime] = models
     start_s = perf_counter()
     try:
         measured = list(runner.measure(subjects, seed=number))
