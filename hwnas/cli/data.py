@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from hwnas.cli.framework.command import Group, json_option, option, quiet_option
+from hwnas.cli.framework.options import group_by_option, skip_broken_option
 from hwnas.cli.tables import print_json
 
 
@@ -39,7 +40,7 @@ def data() -> None:
     default_help="in hwnas's home, where runs on DATA find it",
     help="File to write, to be used as --data FILE.",
 )
-@option("--skip-broken", is_flag=True, help="Leave out images that can't be read.")
+@skip_broken_option("Options")
 @quiet_option
 def pack(source: str, size: int | None, out: Path | None, skip_broken: bool, quiet: bool) -> None:
     """Shrink all images of DATA once and write them to one file, from which runs read faster.
@@ -65,14 +66,7 @@ def pack(source: str, size: int | None, out: Path | None, skip_broken: bool, qui
     ),
 )
 @click.argument("source", metavar="DATA")
-@option(
-    "--group-by",
-    default="",
-    metavar="GROUP",
-    default_help="each image for itself",
-    help="Keep images of a group, such as one person, in one split: a column of the list, or a "
-    r"pattern in file names such as 'person(\d+)'.",
-)
+@group_by_option("Options")
 @json_option
 def show(source: str, group_by: str, as_json: bool) -> None:
     """Print what a run would make of DATA: classes, splits, sizes, duplicates, unreadable images.

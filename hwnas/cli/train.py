@@ -10,6 +10,7 @@ from typing import Literal
 import click
 
 from hwnas.cli.framework.command import command, option, quiet_option, track_option
+from hwnas.cli.framework.options import group_by_option, skip_broken_option
 from hwnas.cli.framework.params import DATA, NETWORK, PATH, PRETRAINED, Number, Value
 
 
@@ -102,18 +103,8 @@ def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
     metavar="FILE",
     help="Begin with the weights of this .safetensors file of the architecture.",
 )
-@option(
-    "--skip-broken", group="Training", is_flag=True, help="Leave out images that can't be read."
-)
-@option(
-    "--group-by",
-    group="Training",
-    default="",
-    metavar="GROUP",
-    default_help="each image for itself",
-    help="Keep images of a group, such as one person, in one split: a column of the list, or a "
-    r"pattern in file names such as 'person(\d+)'.",
-)
+@skip_broken_option("Training")
+@group_by_option("Training")
 @option(
     "--flip/--no-flip",
     group="Training",

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tools.evaluate.cells.gradients import KINDS, Comparison, paired_table
+from tools.evaluate.cells.gradients import paired_table
+from tools.evaluate.cells.true_slopes import KINDS, Comparison
 from tools.evaluate.exhaustive.gradients.estimators import (
     accumulated_cosine,
     decision_gradients,

@@ -48,9 +48,8 @@ def layers(keras: Any, block: dict[str, Any], x: Any) -> Any:
 
 
 def main() -> None:
-    begun_s = time.process_time()
     tensorflow: Any = import_module("tensorflow")
-    keras, import_s = tensorflow.keras, time.process_time() - begun_s
+    keras = tensorflow.keras
     blocks = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     converted_s: list[float] = []
     timed_s: list[float] = []
@@ -68,7 +67,6 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "import_s": import_s,
                 "converted_s": converted_s,
                 "timed_s": timed_s,
                 "version": tensorflow.__version__,

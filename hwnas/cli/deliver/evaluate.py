@@ -9,6 +9,7 @@ import click
 
 from hwnas.cli.deliver.options import input_option, labels_option
 from hwnas.cli.framework.command import command, json_option, option, quiet_option
+from hwnas.cli.framework.options import skip_broken_option
 from hwnas.cli.framework.params import DATA, FILE, PATH
 from hwnas.cli.tables import print_json, print_table
 
@@ -41,7 +42,7 @@ SHOWN_CLASSES = 10
     default_help="test; all of a folder that the run did not use",
     help="Images of the data set, divided as for a training.",
 )
-@option("--skip-broken", group="Images", is_flag=True, help="Leave out images that can't be read.")
+@skip_broken_option("Images")
 @input_option
 @labels_option
 @option(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwnas.cli.deliver.options import input_option, labels_option
-from hwnas.cli.framework.command import command, json_option, option
+from hwnas.cli.framework.command import command, json_option
+from hwnas.cli.framework.options import skip_broken_option
 from hwnas.cli.framework.params import PATH
 from hwnas.cli.tables import print_json
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 )
 @click.argument("model", type=PATH)
 @click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE...")
-@option("--skip-broken", group="Images", is_flag=True, help="Leave out images that can't be read.")
+@skip_broken_option("Images")
 @input_option
 @labels_option
 @json_option

@@ -66,6 +66,24 @@ def checkpoint_option(group: str) -> Any:
     return option("--checkpoint", group=group, type=PATH, help="Weights to load (.safetensors).")
 
 
+def skip_broken_option(group: str) -> Any:
+    return option(
+        "--skip-broken", group=group, is_flag=True, help="Leave out images that can't be read."
+    )
+
+
+def group_by_option(group: str) -> Any:
+    return option(
+        "--group-by",
+        group=group,
+        default="",
+        metavar="GROUP",
+        default_help="each image for itself",
+        help="Keep images of a group, such as one person, in one split: a column of the list, or a "
+        r"pattern in file names such as 'person(\d+)'.",
+    )
+
+
 def wait_idle_in(group: str) -> Any:
     return option(
         "--wait-idle",

@@ -5,13 +5,11 @@
 A search net is trained by DARTS (first order, as many architecture steps as weight steps). After
 some steps each kind of architecture gradient is computed, for the same training and validation
 batch: first order, the central difference of the paper with radius 0.01, with radius 0.1, and the
-exact product by a second differentiation. They are compared with true slopes, which need no
-gradient of architecture parameters: these are moved by ``+h`` and ``-h`` along a direction, the
-weights are trained from the same state under both, and the losses on the validation batch and on
-other validation images are compared. The weights are trained for the one step that the
-second order looks ahead, or for several steps on other batches. For random directions ``u`` the
-table has the correlation of ``gradient * u`` with the true slopes one step ahead, and for each
-gradient the true slope along it, with unit length: how fast the loss falls if it is followed.
+exact product by a second differentiation. They are compared with true slopes
+(`tools.evaluate.cells.true_slopes`) over the one step that the second order looks ahead, or over
+several steps on other batches. For random directions ``u`` the table has the correlation of
+``gradient * u`` with the true slopes one step ahead, and for each gradient the true slope along it,
+with unit length: how fast the loss falls if it is followed.
 
 The cost is that of architecture steps of the strategy: processor time, and peak memory of the
 process above that before the first step.
@@ -21,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from itertools import islice
 from pathlib import Path
 from statistics import fmean, median, stdev
 from time import process_time
@@ -31,19 +28,13 @@ import click
 import numpy as np
 import psutil
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call
 
 from hwnas.data.datasets import load_dataset
 from hwnas.files import write_json
 from hwnas.latency_models.cost import cost_table
 from hwnas.search.cells.darts import Darts
 from hwnas.search.cells.unrolled_gradient import (
-    Order,
     VirtualStep,
-    Weights,
-    architecture_gradient,
 )
 from hwnas.search.registry import load_strategy
 from hwnas.search.strategy import SearchContext
@@ -51,147 +42,13 @@ from hwnas.spaces.cells.space import CellSpace, cell_space
 from hwnas.training.images.loader import Batch, Data, as_data
 from hwnas.training.seeds import derived_seed, seeded
 from tools.bench.search.memory import peak_rss_bytes, run_forked
+from tools.evaluate.cells.true_slopes import KINDS, Batches, Comparison, State, compare
 from tools.lib.results import command, results_folder, sections, table, write_results
 
-KINDS: dict[str, tuple[Order, float]] = {
-    "first order": ("first", 0.0),
-    "difference, radius 0.01": ("second", 0.01),
-    "difference, radius 0.1": ("second", 0.1),
-    "exact product": ("exact", 0.0),
-}
-MOVED = 0.05
-"""Length of the move of architecture parameters to each side, for a true slope."""
 LEARNING_RATE, ARCH_RATE = 0.025, 3e-4
 """The paper's learning rates of weights and of architecture parameters."""
 OTHER_IMAGES = 256
 """Validation images beside those of the batch."""
-
-
-class State(NamedTuple):
-    """The state of a search after some steps."""
-
-    net: nn.Module
-    weights: Weights
-    arch: list[Tensor]
-    step: VirtualStep
-
-    def loss(self, weights: Mapping[str, Tensor], arch: Sequence[Tensor], batch: Batch) -> Tensor:
-        images, labels = batch
-        mixing = (part.softmax(1) for part in arch)
-        return F.cross_entropy(functional_call(self.net, dict(weights), (images, *mixing)), labels)
-
-    def gradient(self, kind: str, train: Batch, valid: Batch) -> list[Tensor]:
-        order, radius = KINDS[kind]
-        _, gradients = architecture_gradient(
-            lambda weights, arch: self.loss(weights, arch, train),
-            lambda weights, arch: self.loss(weights, arch, valid),
-            self.weights,
-            self.arch,
-            self.step,
-            order,
-            radius,
-        )
-        return gradients
-
-    def trained(self, arch: Sequence[Tensor], batches: Sequence[Batch]) -> Weights:
-        """Return the weights after a step of SGD on each batch."""
-        weights, momenta = dict(self.weights), dict(self.step.momenta)
-        for batch in batches:
-            live = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-            slopes = torch.autograd.grad(
-                self.loss(live, arch, batch), list(live.values()), materialize_grads=True
-            )
-            step = self.step._replace(momenta=momenta)
-            weights = step.apply(live, slopes)
-            momenta = {
-                name: (live[name] - weight).detach() / step.learning_rate
-                for name, weight in weights.items()
-            }
-        return weights
-
-    def slopes(
-        self, direction: Sequence[Tensor], batches: Sequence[Batch], valid: Sequence[Batch]
-    ) -> list[float]:
-        """Return the true slope of the loss on each validation batch along a direction of unit
-        length, where weights are trained on ``batches``."""
-        sides: list[list[float]] = []
-        for sign in (1, -1):
-            arch = [
-                (part + sign * MOVED * move).detach()
-                for part, move in zip(self.arch, direction, strict=True)
-            ]
-            weights = self.trained(arch, batches)
-            with torch.no_grad():
-                sides.append([self.loss(weights, arch, batch).item() for batch in valid])
-        return [(plus - minus) / (2 * MOVED) for plus, minus in zip(*sides, strict=True)]
-
-
-class Comparison(NamedTuple):
-    """Figures of one kind of gradient after some steps of a search."""
-
-    point: int
-    kind: str
-    distance: float
-    """L2 distance from the exact gradient, relative to that gradient's length."""
-    correlation: float
-    """Correlation with true slopes along random directions, of the validation loss one step
-    ahead."""
-    fall: float
-    """Slope of the validation batch's loss along the gradient, one step ahead."""
-    far_fall: float
-    other_fall: float
-    """Slope of the loss on other validation images along the gradient, several steps ahead."""
-
-
-def compare(
-    state: State, point: int, images: Batches, directions: int, ahead: int
-) -> list[Comparison]:
-    """Return the comparison of all kinds of gradients at one point of a search."""
-    train, valid, other = (next(images.train), next(images.valid), images.other)
-    further = [train, *islice(images.train, ahead - 1)]
-    gradients = {kind: state.gradient(kind, train, valid) for kind in KINDS}
-    generator = torch.Generator().manual_seed(derived_seed(point, "directions"))
-    randoms = [
-        unit([torch.randn(part.shape, generator=generator) for part in state.arch])
-        for _ in range(directions)
-    ]
-    near = [state.slopes(each, [train], [valid])[0] for each in randoms]
-    exact = gradients["exact product"]
-    rows: list[Comparison] = []
-    for kind, gradient in gradients.items():
-        predicted = [dot(gradient, each) for each in randoms]
-        along = unit(gradient)
-        difference = [a - b for a, b in zip(gradient, exact, strict=True)]
-        far_fall, other_fall = state.slopes(along, further, [valid, other])
-        rows.append(
-            Comparison(
-                point,
-                kind,
-                dot(difference, difference) ** 0.5 / dot(exact, exact) ** 0.5,
-                float(np.corrcoef(predicted, near)[0, 1]),
-                state.slopes(along, [train], [valid])[0],
-                far_fall,
-                other_fall,
-            )
-        )
-    return rows
-
-
-def dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
-    return sum((a * b).sum().item() for a, b in zip(left, right, strict=True))
-
-
-def unit(parts: Sequence[Tensor]) -> list[Tensor]:
-    length = dot(parts, parts) ** 0.5
-    return [part / length for part in parts]
-
-
-class Batches(NamedTuple):
-    """Images of a comparison."""
-
-    train: Iterator[Batch]
-    valid: Iterator[Batch]
-    other: Batch
 
 
 def endless(data: Data, size: int, seed: int, name: str) -> Iterator[Batch]:
@@ -203,7 +60,7 @@ def endless(data: Data, size: int, seed: int, name: str) -> Iterator[Batch]:
                 yield data.normalise(data.read(rows)), data.labels[rows]
 
 
-def started(space: CellSpace, strategy: str, seed: int) -> Darts:
+def started(space: CellSpace, seed: int) -> Darts:
     """Return a search without a latency budget."""
     torch.manual_seed(derived_seed(seed, "supernet"))
     costs = cost_table(space, lambda block: block.macs / 1e6, 0.0)
@@ -214,7 +71,7 @@ def started(space: CellSpace, strategy: str, seed: int) -> Darts:
         generator=seeded(seed, "paths"),
         arch_learning_rate=ARCH_RATE / 0.3,
     )
-    search = load_strategy(strategy).begin(context)
+    search = load_strategy("darts").begin(context)
     assert isinstance(search, Darts)
     return search
 
@@ -245,7 +102,7 @@ def course(
     seed: int,
 ) -> list[Comparison]:
     """Return the comparisons along a search by DARTS."""
-    search = started(space, "darts", seed)
+    search = started(space, seed)
     rows: list[Comparison] = []
     for number in range(max(points) + 1):
         if number in points:
@@ -267,7 +124,7 @@ class Cost(NamedTuple):
 
 def cost(kind: str, space: CellSpace, batch_size: int, rounds: int) -> Cost:
     order, radius = KINDS[kind]
-    search = started(space, "darts", 0)
+    search = started(space, 0)
     search.order, search.radius = order, radius or search.radius
     search._measure_curvature = False
     batch = torch.randn(batch_size, *space.input_shape), torch.arange(batch_size) % 10
