@@ -234,9 +234,10 @@ class WorkerRunner(Generic[Host]):
     ) -> list[WorkerRun]:
         """Run the worker processes of a measurement, one after the other."""
         spec = per_process_spec(self.profile.measure)
-        runtimes = {subject.runtime or self.profile.runtime for subject in subjects}
-        most = models_per_process(runtimes) if self.host.has_batches else TOGETHER
-        plan = assign_batches(len(subjects), self.profile.measure.processes, most, seed)
+        most, profile = TOGETHER, self.profile
+        if self.host.has_batches:
+            most = models_per_process(each.runtime or profile.runtime for each in subjects)
+        plan = assign_batches(len(subjects), profile.measure.processes, most, seed)
         spool = self._spool() if self.host.can_be_lost else None
         runs: list[WorkerRun] = []
         for number, (process, indices) in enumerate(plan):

@@ -36,8 +36,7 @@ def notes_of(
             "There was no time for a search: the networks were drawn at random within the budget, "
             "by the latency model alone."
         )
-    accuracy, labels = delivered.chosen.result.validation_accuracy, run.dataset.valid.labels
-    notes.append(chance_note(accuracy, labels, run.dataset.score_name))
+    notes.append(failed_training_note(run, delivered))
     notes += _int8_notes(delivered)
     notes.append(model_note(run))
     if measurement is not None and abs(measurement.drift) > DRIFT_LIMIT:
@@ -77,6 +76,12 @@ def count_note(verified: int, total: int, score: str = "accuracy") -> str:
         f"The files are verified, and their {score} is measured, on {verified:,} of {total:,} "
         "test images."
     )
+
+
+def failed_training_note(run: RunContext, delivered: DeliveryResult) -> str:
+    """Return a note if the delivered network is not better than chance; empty otherwise."""
+    accuracy, data = delivered.chosen.result.validation_accuracy, run.dataset
+    return chance_note(accuracy, data.valid.labels, data.score_name)
 
 
 def _int8_notes(delivered: DeliveryResult) -> list[str]:
