@@ -24,6 +24,7 @@ from hwnas.search.eas.model_pool import ModelPool, TrainRequest
 from hwnas.search.eas.worker_pool import OUTPUTS, Workers, workers_at
 from hwnas.training.plan import TrainingPlan
 from hwnas.training.pool import ProcessPool
+from tests.support.machines.forked import fork_trainings
 from tests.support.networks.grown import small_space
 from tests.support.tiny import tiny_data
 
@@ -110,7 +111,9 @@ def evaluated(folder: Path, workers: Workers) -> Evaluated:
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     """Three children, trained by processes of this machine."""
-    return evaluated(tmp_path_factory.mktemp("here"), ProcessPool(2))
+    with pytest.MonkeyPatch.context() as patch:
+        fork_trainings(patch)
+        return evaluated(tmp_path_factory.mktemp("here"), ProcessPool(2))
 
 
 def test_a_cluster_trains_the_same_weights_to_the_bit(
