@@ -8,6 +8,7 @@ import msgspec
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.errors import InvalidFile, UsageError
+from hwnas.export.graph.modules import float32_on_cpu
 from hwnas.networks.factory import user_module
 from hwnas.networks.folder import architecture_in, weights_in
 from hwnas.networks.names import kind_of
@@ -48,7 +49,7 @@ def load_pretrained(
                     f"{name}: a module of your own needs the size of its images, such as "
                     "--resolution 224 or --input-shape 3x224x224"
                 )
-            return from_module(user_module(name), input_shape, name)
+            return from_module(float32_on_cpu(user_module(name)), input_shape, name)
         case "published" if is_source(name):
             return load_source(name)
         case "model" | "program":

@@ -39,6 +39,18 @@ def test_a_module_of_the_users_code(folder: Path) -> None:
         load_pretrained("my_trained:other", SHAPE)
 
 
+def test_a_module_in_half_precision_or_for_several_gpus_is_read_in_float32(folder: Path) -> None:
+    (folder / "halved.py").write_text(
+        "from torch import nn\n"
+        "from tests.support.networks.trained import small_mobilenet\n"
+        "def make(): return nn.DataParallel(small_mobilenet().half())\n"
+    )
+    network = load_pretrained("halved:make", SHAPE).network()
+    expected = small_mobilenet().half().float()
+    with torch.inference_mode():
+        assert torch.equal(network(noise(SHAPE)), expected(noise(SHAPE)))
+
+
 def test_a_file_of_weights(folder: Path) -> None:
     torch.save(torchvision_network("mnasnet0_5", num_classes=3).state_dict(), folder / "mine.pth")
     assert load_pretrained("mine.pth").architecture.num_classes == 3

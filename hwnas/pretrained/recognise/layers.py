@@ -32,7 +32,7 @@ def layers_of(network: nn.Module) -> tuple[list[Layer], int]:
     """Return the layers of ``network`` in order, and the index of the one that is its output.
 
     Layers that do nothing in evaluation mode are left out. Raises `UsageError` for a network whose
-    computation depends on its input, which torch.fx cannot trace.
+    computation depends on its input, which torch.fx cannot trace, and for several outputs.
     """
     tracer = _Tracer(autowrap_functions=tuple(_shuffles(network)))
     try:
@@ -44,6 +44,11 @@ def layers_of(network: nn.Module) -> tuple[list[Layer], int]:
     reader = _Reader(network)
     for node in graph.nodes:
         if node.op == "output":
+            if not isinstance(node.args[0], fx.Node):
+                raise UsageError(
+                    f"{type(network).__name__}: returns several values, a list or a dict; expected "
+                    "the logits"
+                )
             return reader.layers, reader.inputs(node)[0]
         reader.read(node)
     raise AssertionError("a graph ends in its output")

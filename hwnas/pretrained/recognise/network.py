@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from hwnas.architecture.architecture import NORM_EPS, Architecture, Genotype
-from hwnas.errors import UsageError
+from hwnas.errors import UsageError, first_line
 from hwnas.nn.build import build
 from hwnas.pretrained.recognise.blocks import ModulePairs, read_blocks
 from hwnas.pretrained.recognise.kinds import IMAGE, Layer
@@ -38,6 +39,7 @@ def recognise(module: nn.Module, input_shape: Shape, name: str = "") -> Recognis
     """
     name = name or type(module).__name__
     module.eval()
+    _check_initialised(module, name)
     layers, output = layers_of(module)
     _check_channels(layers, input_shape, name)
     blocks, modules = read_blocks(layers, output, input_shape, name)
@@ -54,12 +56,19 @@ def recognise(module: nn.Module, input_shape: Shape, name: str = "") -> Recognis
 def verify(module: nn.Module, network: nn.Module, input_shape: Shape, name: str) -> None:
     """Compare the logits of two networks on an image of noise.
 
-    Raises `UsageError` if they differ by more than `MAX_RELATIVE_ERROR`.
+    Raises `UsageError` if they differ by more than `MAX_RELATIVE_ERROR`, or if ``module`` takes no
+    such image.
     """
     generator = torch.Generator().manual_seed(0)
     image = torch.randn((1, *input_shape), generator=generator)
     with torch.inference_mode():
-        expected, logits = module.eval()(image), network.eval()(image)
+        logits = network.eval()(image)
+        try:
+            expected = module.eval()(image)
+        except Exception as error:  # whatever the module's code raises
+            shape = "x".join(map(str, input_shape))
+            message = f"{name}: raises an error for an image of {shape}: {first_line(error)}"
+            raise UsageError(message) from error
     error = ((logits - expected).abs().max() / expected.abs().max()).item()
     if not error <= MAX_RELATIVE_ERROR:
         raise UsageError(
@@ -83,14 +92,23 @@ def renamed(
         keys = [key for key in rest if key.rpartition(".")[0] == theirs]
         if theirs in rest:
             weights[ours] = rest.pop(theirs)
-        elif not keys:
-            raise UsageError(f"{name}: {theirs} has no weights, or is used more than once")
+        elif f"{prefix}weight" not in keys:
+            why = "computes its weight, e.g. by weight norm; remove that first"
+            if f"{prefix}weight" in source:
+                why = "is a layer that is used more than once"
+            raise UsageError(f"{name}: {theirs} {why}")
         for key in keys:
             weights[f"{ours}.{key.removeprefix(prefix)}"] = rest.pop(key)
     for key in rest:
         if (module := key.rpartition(".")[0]) in used or key in used:
             raise UsageError(f"{name}: {module or key} is part of no block")
     return weights
+
+
+def _check_initialised(module: nn.Module, name: str) -> None:
+    for path, parameter in module.named_parameters():
+        if is_lazy(parameter):
+            raise UsageError(f"{name}: {path} has no shape yet; run it on an image first")
 
 
 def _check_channels(layers: Sequence[Layer], input_shape: Shape, name: str) -> None:

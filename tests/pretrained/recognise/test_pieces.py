@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 
 from hwnas.architecture.architecture import Architecture
-from hwnas.errors import UsageError
 from hwnas.export.compile import export_module
 from hwnas.nn.elastic.member import member_weights
 from hwnas.pretrained.modules import from_module
@@ -21,7 +20,7 @@ from hwnas.pretrained.network import loaded
 from hwnas.pretrained.recognise.layers import layers_of
 from hwnas.pretrained.recognise.network import recognise, verify
 from hwnas.spaces.elastic.space import elastic_space
-from tests.support.networks.convolutions import Head, depthwise_unit, unit
+from tests.support.networks.convolutions import Function, Head, depthwise_unit, unit
 from tests.support.networks.trained import noise, randomise
 
 SHAPE = (3, 64, 64)
@@ -36,17 +35,6 @@ class Parallel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([branch(x) for branch in self.branches], 1)
-
-
-class Function(nn.Module):
-    """A function of a feature map; its layers are those of ``parts``."""
-
-    def __init__(self, function: Callable[..., Tensor], *parts: nn.Module) -> None:
-        super().__init__()
-        self.function, self.parts = function, nn.ModuleList(parts)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x, *self.parts)
 
 
 def mixed(x: Tensor, first: nn.Module, last: nn.Module) -> Tensor:
@@ -225,69 +213,6 @@ def test_auxiliary_classifiers_are_left_out() -> None:
     assert architecture.params == sum(parameter.numel() for parameter in used)
     # equal modules at one resolution have rows of their own only where their shapes differ
     assert [block.op for block in architecture.blocks].count("piece") == 10
-
-
-class Unknown(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.cumsum(1)
-
-
-class Constant(nn.Module):
-    """Multiplies with values that are not trained."""
-
-    gain: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("gain", torch.full((8, 1, 1), 0.5), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gain
-
-
-class Scaled(nn.Module):
-    """Multiplies with a parameter of some shape."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.rand(shape))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gain
-
-
-@pytest.mark.parametrize(
-    ("middle", "message"),
-    [
-        ([Function(lambda x: F.avg_pool2d(x, x.shape[2] // 2))], r"floordiv.* is no layer"),
-        ([Function(lambda x: x.split([x.shape[1] - 2, 2], 1)[0])], r"split.* is no layer"),
-        ([Function(lambda x: torch.add(x, F.relu(x), alpha=2))], r"add.* is no layer"),
-        ([Function(lambda x: x + float("inf"))], r"add.* is no layer"),
-        ([Function(lambda x: x[..., 0:8])], r"getitem.* is no layer"),
-        ([Scaled((1, 1, 32))], r"middle\.0\.gain \(a product with a parameter\) is no layer"),
-        ([nn.Softmax(1)], r"Head: middle\.0 \(Softmax\) is no layer that hwnas rebuilds; expected"),
-        ([Constant()], r"mul \(mul\) \(a function\) is no layer"),
-        ([Unknown()], r"cumsum \(cumsum\) \(a function\) is no layer that hwnas rebuilds"),
-        (
-            [nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect")],
-            r"middle\.0 \(3x3 convolution of 8 channels\) is no layer",
-        ),
-        ([nn.LPPool2d(2, 2)], r"middle\.0 \(LPPool2d\) is no layer"),
-        ([nn.AvgPool2d(2, divisor_override=3)], r"middle\.0 \(AvgPool2d\) is no layer"),
-    ],
-)
-def test_a_layer_that_no_piece_can_hold_is_named(middle: list[nn.Module], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        recognise(Head(*middle), SHAPE)
-
-
-@pytest.mark.parametrize("name", ["vit_b_16", "swin_t", "maxvit_t"])
-def test_transformers_are_refused_in_one_line(name: str) -> None:
-    with torch.device("meta"):
-        source = get_model(name, weights=None)
-    with pytest.raises(UsageError, match=f"^{name}: .* is no layer that hwnas rebuilds") as error:
-        recognise(source, (3, 224, 224), name)
-    assert "\n" not in str(error.value)
 
 
 def test_a_shortcut_over_a_whole_network_makes_it_one_piece() -> None:

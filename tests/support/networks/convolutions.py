@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 
@@ -28,3 +30,19 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.middle(self.stem(x)).mean((2, 3)))
+
+
+def conv(kernel_size: int = 3, dilation: int = 1, groups: int = 1, bias: bool = False) -> nn.Module:
+    padding = dilation * (kernel_size // 2)
+    return nn.Conv2d(8, 8, kernel_size, 1, padding, dilation, groups, bias)
+
+
+class Function(nn.Module):
+    """A function of a feature map; its layers are those of ``parts``."""
+
+    def __init__(self, function: Callable[..., Tensor], *parts: nn.Module) -> None:
+        super().__init__()
+        self.function, self.parts = function, nn.ModuleList(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.parts)
