@@ -187,7 +187,7 @@ def _time_training(as_json: bool) -> None:
         print_json(msgspec.to_builtins(speeds))
         return
     titles = ["device", "precision", "images", "batch", "training", "supernet", "architecture"]
-    titles += ["GB", "epoch", "training", "search"]
+    titles += ["GB", "epoch", "training/h", "search/h"]
     rows = [
         [
             speed.compute.device,

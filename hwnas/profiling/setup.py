@@ -53,15 +53,31 @@ class ProfilingSetup(NamedTuple):
     @property
     def measure_command(self) -> str:
         """The command that measures the latency model."""
+        return self._command("measure")
+
+    @property
+    def check_command(self) -> str:
+        """The command that compares the latency model with new measurements."""
+        return self._command("check")
+
+    def _command(self, name: str) -> str:
         precision = precision_of(self.space)
-        return measure_command(self.target, self.space_name, self.data, precision, self.resolution)
+        return latency_command(
+            name, self.target, self.space_name, self.data, precision, self.resolution
+        )
 
 
-def measure_command(
-    target: str, space: str, data: str, precision: str = "fp32", resolution: int | None = None
+def latency_command(
+    name: str,
+    target: str,
+    space: str,
+    data: str,
+    precision: str = "fp32",
+    resolution: int | None = None,
 ) -> str:
-    """Return the command that measures a latency model; defaults are left out."""
-    words = ["hwnas", "latency", "measure", "--target", target]
+    """Return the ``hwnas latency`` command of that name for a latency model; defaults are left
+    out."""
+    words = ["hwnas", "latency", name, "--target", target]
     if space != MEASURED_SPACE:
         words += ["--space", space]
     if data != MEASURED_DATA:

@@ -29,6 +29,7 @@ def test_a_resolution_has_a_latency_model_and_commands_of_its_own() -> None:
     assert setup.measure_command == (
         "hwnas latency measure --target simulated-phone --resolution 24"
     )
+    assert setup.check_command == "hwnas latency check --target simulated-phone --resolution 24"
 
 
 def test_a_device_with_an_input_of_its_own_sets_the_shape_of_the_images() -> None:

@@ -17,7 +17,7 @@ from tools.evaluate.exhaustive.gradients.estimators import (
     policy_gradients,
     summary,
 )
-from tools.evaluate.exhaustive.gradients.instruments import paired_rows
+from tools.evaluate.exhaustive.gradients.instruments import SearchEnd, paired_rows
 
 CHOICES = np.array(list(product(range(2), range(3))))
 LOSSES = np.array([0.3, 0.9, 0.5, 0.1, 0.7, 0.2])
@@ -61,16 +61,11 @@ def test_the_summary_of_draws_with_a_known_mean_and_noise() -> None:
 
 
 def test_pairs_of_searches_are_compared_seed_by_seed() -> None:
-    figures = [0.0] * 10
+    end = SearchEnd(*[0.0] * len(SearchEnd._fields))._replace(tau_supernet=0.2)
+    figures = [[(0.1, 0.5), (0.3, 0.9)], [(0.2, 0.4), (0.6, 0.6)]]
     ends = [
-        [
-            [*figures[:3], 0.1, 0.2, 0.0, 0, 0, 0.5, 0.0],
-            [*figures[:3], 0.3, 0.2, 0.0, 0, 0, 0.9, 0],
-        ],
-        [
-            [*figures[:3], 0.2, 0.2, 0.0, 0, 0, 0.4, 0.0],
-            [*figures[:3], 0.6, 0.2, 0.0, 0, 0, 0.6, 0],
-        ],
+        [end._replace(tau_truth=tau, regret_probable=regret) for tau, regret in each]
+        for each in figures
     ]
     assert paired_rows(ends) == [
         ["tau with the truth", "0.20", "0.40", "+0.20 ± 0.10"],

@@ -112,4 +112,4 @@ def measure(
     click.echo(card(model))
     click.echo(f"model: {setup.folder / 'model.json'}")
     if not quiet:
-        click.echo(f"next: {setup.measure_command.replace(' measure ', ' check ', 1)}")
+        click.echo(f"next: {setup.check_command}")

@@ -8,7 +8,7 @@ from statistics import median
 from hwnas.errors import InvalidFile
 from hwnas.files import read_json
 from hwnas.latency_models.storage.store import measured_folder
-from hwnas.profiling.setup import measure_command
+from hwnas.profiling.setup import latency_command
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.specialize.spec import RunSpec
 from hwnas.specialize.steps.screening import ScreeningResult
@@ -66,7 +66,7 @@ def disagreement(candidates: Iterable[Candidate]) -> str:
 def again_command(spec: RunSpec) -> str:
     """Return the command that measures the latency model of a run anew."""
     words = spec.target, spec.space, spec.data, spec.precision, spec.resolution
-    return f"{measure_command(*words)} --again"
+    return f"{latency_command('measure', *words)} --again"
 
 
 def _advice(run: RunContext) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hwnas.profiling.setup import measure_command
+from hwnas.profiling.setup import latency_command
 from hwnas.specialize.context import Candidate
 from hwnas.specialize.results.model_note import again_command, disagreement
 from hwnas.specialize.spec import RunSpec
@@ -46,7 +46,7 @@ def test_a_wrong_model_is_described_by_its_error() -> None:
 
 
 def test_the_command_that_measures_again_names_what_is_not_the_default() -> None:
-    assert measure_command("host-cpu", "mobile", "fashion-mnist-6k") == (
+    assert latency_command("measure", "host-cpu", "mobile", "fashion-mnist-6k") == (
         "hwnas latency measure --target host-cpu"
     )
     small = RunSpec(targets=("host-cpu",), resolutions=(24,))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -94,7 +95,7 @@ def write_pairs(work: Path) -> None:
     known, searches = read_table(), stored(work)
     ends = [
         {
-            (line.runtime, line.percentile, line.seed): end(work, known, line)
+            (line.runtime, line.percentile, line.seed): search_end(work, known, line)
             for line in searches
             if line.method == method
         }
@@ -123,15 +124,34 @@ def write_pairs(work: Path) -> None:
     )
 
 
-PAIRED = {"tau with the truth": 3, "tau with its own supernet": 4, "regret, points": 8}
-"""Places in the figures of `end` that pairs of searches are compared by."""
+class SearchEnd(NamedTuple):
+    """Figures of a search at its end, see `ends_text`."""
+
+    entropy: float
+    expected_share: float
+    argmax_share: float
+    tau_truth: float
+    tau_supernet: float
+    tau_supernet_truth: float
+    networks: float
+    rank: float
+    regret_probable: float
+    regret_supernet: float
 
 
-def paired_rows(ends: Sequence[Sequence[Sequence[float]]]) -> list[list[str]]:
+PAIRED = {
+    "tau with the truth": "tau_truth",
+    "tau with its own supernet": "tau_supernet",
+    "regret, points": "regret_probable",
+}
+"""Fields of `SearchEnd` that pairs of searches are compared by."""
+
+
+def paired_rows(ends: Sequence[Sequence[SearchEnd]]) -> list[list[str]]:
     """Return means and paired differences of the figures of two lists of searches."""
     rows: list[list[str]] = []
-    for name, place in PAIRED.items():
-        first, second = (np.array([figures[place] for figures in each]) for each in ends)
+    for name, field in PAIRED.items():
+        first, second = (np.array([getattr(end, field) for end in each]) for each in ends)
         change = second - first
         error = change.std(ddof=1) / np.sqrt(len(change))
         means = [f"{each.mean():.2f}" for each in (first, second)]
@@ -141,9 +161,9 @@ def paired_rows(ends: Sequence[Sequence[Sequence[float]]]) -> list[list[str]]:
 
 def ends_text(work: Path, known: Table, searches: Sequence[Search]) -> str:
     rows: list[list[object]] = []
-    columns: list[list[float]] = []
+    columns: list[SearchEnd] = []
     for search in searches:
-        values = end(work, known, search)
+        values = search_end(work, known, search)
         columns.append(values)
         rows.append([search.runtime, search.percentile, search.seed, *map(_two, values)])
     mean = [float(np.mean(column)) for column in zip(*columns, strict=True)]
@@ -164,7 +184,7 @@ def ends_text(work: Path, known: Table, searches: Sequence[Search]) -> str:
     return text + table(titles, rows)
 
 
-def end(work: Path, known: Table, search: Search) -> list[float]:
+def search_end(work: Path, known: Table, search: Search) -> SearchEnd:
     """Return the figures of one search."""
     name = f"{search.method}-{search.runtime}-{search.percentile}-{search.seed}"
     state, _ = load_checkpoint(work / "supernets" / name / "search.safetensors")
@@ -188,7 +208,7 @@ def end(work: Path, known: Table, search: Search) -> list[float]:
     inside = (predicted >= low) & (predicted <= high) & (measured <= budget_ms)
     window, best = np.flatnonzero(inside), known.best(search.runtime, budget_ms)
     probable, judged = (window[values[window].argmax()] for values in (log_p, score))
-    return [
+    return SearchEnd(
         float(entropy),
         expected_ms / budget_ms,
         largest_ms / budget_ms,
@@ -199,7 +219,7 @@ def end(work: Path, known: Table, search: Search) -> list[float]:
         1 + int((score[window] > score[probable]).sum()),
         float(best - truth[probable]),
         float(best - truth[judged]),
-    ]
+    )
 
 
 def estimators_text(known: Table, lines: Sequence[Estimator]) -> str:
