@@ -93,10 +93,12 @@ class Bench:
         return read_journal(self.folder, self.journal)
 
     def measure(self, jobs: Sequence[ModelJob]) -> list[Entry]:
-        """Measure jobs in batches, journaling each; return the whole journal."""
+        """Measure jobs in batches, each job once, and journal each batch; return the whole
+        journal."""
         entries = self.entries()
         known = {(entry.keys, entry.network) for entry in entries}
-        missing = [job for job in jobs if (job.keys, job.network) not in known]
+        distinct = {(job.keys, job.network): job for job in jobs}
+        missing = [job for key, job in distinct.items() if key not in known]
         batch = max((entry.batch for entry in entries), default=0)
         for start in range(0, len(missing), BATCH_SIZE):
             batch += 1

@@ -95,7 +95,8 @@ def check_model(
     """Measure ``count`` networks that the model never saw, and compare.
 
     Writes the measurements to a new ``check-N.jsonl`` in the setup's folder. Raises `HwnasError`
-    for a model that was made under other conditions: its milliseconds mean something else.
+    for a model that was made under other conditions, whose milliseconds mean something else, and
+    if the model saw all networks.
     """
     profile, folder = setup.profile, setup.folder
     reference = reference_sha256(profile.runtime)
@@ -104,6 +105,11 @@ def check_model(
             f"the latency model does not hold: {reason}; `{setup.measure_command}` makes a new one"
         )
     fresh = fresh_networks(model, setup.space, count, seed)
+    if not fresh:
+        raise HwnasError(
+            f"{profile.name}: the latency model was fitted to all networks of space "
+            f"{setup.space.name}, so there is none to check it with"
+        )
     journal = _free_name(folder)
     session = 1 + max((item.session for item in model.observations), default=0)
     with console.step(f"measuring {len(fresh)} fresh networks on {profile.name}") as update:
@@ -131,6 +137,8 @@ def fresh_networks(
     drawn = [space.architecture(space.random(rng)) for _ in range(POOL_SIZE)]
     by_blocks = {network.compute_blocks: network for network in drawn}
     pool = [network for blocks, network in by_blocks.items() if blocks not in known]
+    if not pool:
+        return []
     means_ms = model.predict([network.blocks for network in pool]).mean_ms
     ordered = [pool[place] for place in np.argsort(means_ms, kind="stable").tolist()]
     count = min(count, len(ordered))

@@ -25,12 +25,12 @@ from hwnas.latency_models.fitting.active_learning import median_half_width, sele
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.journal import Entry, fit_entries, journal_outdated, read_journal
 from hwnas.latency_models.storage.store import outdated, read_measured, set_aside, write_measured
-from hwnas.profiling.bench import NULL_JOB, Bench, block_keys, isolated_job, network_job
+from hwnas.profiling.bench import NULL_JOB, Bench, isolated_job, network_job
 from hwnas.profiling.plan import MeasurePlan
 from hwnas.profiling.sampling import (
     NUM_TARGETS,
-    POOL_SIZE,
     distinct_blocks,
+    random_networks,
     spread_networks,
     target_networks,
 )
@@ -198,16 +198,13 @@ def _measure_all(bench: Bench, space: SearchSpace, plan: MeasurePlan) -> list[En
         chosen = {job.keys for job in jobs}
         known = [entry for entry in entries if not entry.network or entry.keys in chosen]
         model = fit_entries(bench.profile.name, known, validate=False)
-        drawn = [space.architecture(space.random(rng)) for _ in range(POOL_SIZE)]
-        pool = list({block_keys(network): network for network in drawn}.values())
+        pool = random_networks(space, rng, chosen)
         targets = [
             space.architecture(genotype).blocks
             for genotype in spread_networks(space, costs, NUM_TARGETS, seed=1)
         ]
-        if median_half_width(model, targets) <= plan.goal:
-            break
-        pool = [network for network in pool if block_keys(network) not in chosen]
-        if not pool:  # a small space, of resolutions alone for example
+        # without a pool it is a small space, of resolutions alone for example
+        if not pool or median_half_width(model, targets) <= plan.goal:
             break
         count = min(NETWORKS_PER_ROUND, limit - len(jobs))
         order = select_networks(model, [network.blocks for network in pool], targets, count)

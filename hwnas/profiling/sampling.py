@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from random import Random
 
 import numpy as np
 
-from hwnas.architecture.architecture import Block, Genotype
+from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.latency_models.cost import CostTable, cost_table
 from hwnas.latency_models.model import LatencyModel
+from hwnas.profiling.bench import block_keys
 from hwnas.search.knapsack import window_samples
 from hwnas.spaces.dependent import as_dependent
 from hwnas.spaces.space import SearchSpace
@@ -26,6 +28,16 @@ def distinct_blocks(space: SearchSpace) -> list[Block]:
         *(site.block for site in space.sites() if not site.block.is_free),
     ]
     return list(dict.fromkeys(blocks))
+
+
+def random_networks(
+    space: SearchSpace, rng: Random, measured: Collection[tuple[str, ...]]
+) -> list[Architecture]:
+    """Return distinct networks of `POOL_SIZE` random ones, without those in ``measured``
+    (`block_keys`). Of a small space none may be left."""
+    drawn = [space.architecture(space.random(rng)) for _ in range(POOL_SIZE)]
+    distinct = {block_keys(network): network for network in drawn}
+    return [network for keys, network in distinct.items() if keys not in measured]
 
 
 def spread_networks(space: SearchSpace, costs: CostTable, count: int, seed: int) -> list[Genotype]:

@@ -35,7 +35,13 @@ from hwnas.profiling.bench import (
     network_job,
 )
 from hwnas.profiling.plan import MeasurePlan
-from hwnas.profiling.sampling import POOL_SIZE, distinct_blocks, spread_networks, target_networks
+from hwnas.profiling.sampling import (
+    POOL_SIZE,
+    distinct_blocks,
+    random_networks,
+    spread_networks,
+    target_networks,
+)
 from hwnas.spaces.space import SearchSpace
 
 INITIAL_NETWORKS = 6
@@ -72,8 +78,7 @@ def measure_within(
         timed = {entry.keys[0] for entry in entries if not entry.network and entry.keys}
         measured = {entry.keys for entry in entries if entry.network}
         untimed = [block for block in blocks if block.key not in timed]
-        pool = [space.architecture(space.random(rng)) for _ in range(POOL_SIZE)]
-        pool = [network for network in pool if block_keys(network) not in measured]
+        pool = random_networks(space, rng, measured)
         if limit is not None and len(measured) >= limit:
             pool = []
         if half_width <= plan.goal or not (untimed or pool):
@@ -109,10 +114,11 @@ def _initial_jobs(
 
 
 def initial_networks(space: SearchSpace, blocks: Sequence[Block], seed: int) -> list[Architecture]:
-    """Return networks that are spread over the MACs and have every kind of block."""
+    """Return distinct networks that are spread over the MACs and have every kind of block."""
     macs = cost_table(space, _macs, 1.0)
     genotypes = spread_networks(space, macs, INITIAL_NETWORKS, seed)
-    chosen = [space.architecture(genotype) for genotype in genotypes]
+    spread = [space.architecture(genotype) for genotype in genotypes]
+    chosen = list({block_keys(network): network for network in spread}.values())
     rng = Random(seed)
     pool = [space.architecture(space.random(rng)) for _ in range(POOL_SIZE)]
     while True:

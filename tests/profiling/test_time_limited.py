@@ -31,6 +31,7 @@ from hwnas.profiling.time_limited import (
 )
 from tests.support.reporting.consoles import RecordingConsole, SilentConsole
 from tests.support.reporting.sample_run import PHONE, SPACE, StandIn, put_phone_table
+from tests.support.tiny import MB33, MB76, tiny_space
 
 BLOCKS = distinct_blocks(SPACE)
 FIRST = initial_networks(SPACE, BLOCKS, 0)
@@ -164,6 +165,15 @@ def test_after_many_networks_blocks_are_more_informative(phone: Timed, tmp_path:
         and INITIAL_BLOCKS <= blocks < len(BLOCKS)
         and phone.now_s <= 57
     )
+
+
+def test_the_networks_of_a_small_space_are_measured_once(phone: Timed, tmp_path: Path) -> None:
+    space = tiny_space(MB33, MB76, widths=(16,))  # two networks
+    plan = MeasurePlan(goal=UNREACHABLE, minutes=10)
+    measure_latency_model(PHONE, phone, space, tmp_path, SilentConsole(), plan=plan)
+    entries = read_journal(tmp_path)
+    assert counted(entries) == (len(distinct_blocks(space)), 2)
+    assert len({(entry.keys, entry.network) for entry in entries}) == len(entries)
 
 
 def test_it_ends_early_once_the_goal_is_reached(phone: Timed, tmp_path: Path) -> None:
