@@ -54,7 +54,8 @@ def test_the_text_of_a_piece_is_read_as_it_was_written(text: str) -> None:
         "", "softmax", "conv", "conv 8 k", "conv 8 k0", "conv 8 q3", "relu from 1", "add from 0",
         "conv -8", "slice 4:2", "chunk 3of3", "resize from 0", "relu / add from 0 3",
         "__import__('os')", "relu /relu", "relu k3", "conv 8 ceil", "max_pool k3 psame",
-        "avg_pool k2 p1 d2", "max_pool k2 s2 p2", "conv 8 k3x5 psame", "conv 8 g0", "scale 4",
+        "avg_pool k2 p1 d2", "max_pool k2 s2 p2", "conv 8 k3x5 psame", "conv 8 k3 psame",
+        "conv 8 g0", "scale 4",
         "times vnan", "plus vinf", "norm v0.1", "add 3 from 0 0",
     ],
 )  # fmt: skip

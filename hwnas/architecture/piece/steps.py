@@ -194,10 +194,11 @@ def _is_possible(number: int, step: Step) -> bool:
 
 
 def _can_pad(step: Step) -> bool:
-    """Return whether PyTorch has the padding of a convolution or pool, as its modules or ours."""
+    """Return whether PyTorch's modules or ours have the padding of a convolution or pool."""
     if step.padding == "same":
         is_square = step.kernel[0] == step.kernel[1] and step.stride[0] == step.stride[1]
-        return step.op == "conv" and is_square and step.dilation == (1, 1)
+        in_pixels = step.stride == (1, 1) and step.kernel[0] % 2  # the same at every size
+        return step.op == "conv" and is_square and step.dilation == (1, 1) and not in_pixels
     if step.op == "conv":
         return min(step.padding) >= 0
     axes = zip(step.padding, step.kernel, step.dilation, strict=True)

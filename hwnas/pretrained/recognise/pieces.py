@@ -123,25 +123,28 @@ def _step(layer: Layer, inputs: tuple[int, ...]) -> Step | None:
 def _conv(module: nn.Conv2d, inputs: tuple[int, ...]) -> Step | None:
     if module.padding_mode != "zeros":
         return None
-    padding: Padding = (0, 0)
+    sizes = (module.kernel_size, module.stride, module.dilation)
+    kernel, stride, dilation = map(_pair, sizes)
+    padding: Padding | None = (0, 0)
     if pads_same(module):
-        sides = map(len, map(set, (module.kernel_size, module.stride)))
-        if max(sides) > 1 or module.dilation != (1, 1):
-            return None
-        padding = "same"
+        padding = _same_padding(kernel, stride, dilation)
     elif not isinstance(module.padding, str):
         padding = _pair(module.padding)
-    return Step(
-        "conv",
-        inputs,
-        module.out_channels,
-        _pair(module.kernel_size),
-        _pair(module.stride),
-        padding,
-        _pair(module.dilation),
-        module.groups,
-        module.bias is not None,
-    )
+    if padding is None:
+        return None
+    bias = module.bias is not None
+    channels, groups = module.out_channels, module.groups
+    return Step("conv", inputs, channels, kernel, stride, padding, dilation, groups, bias)
+
+
+def _same_padding(kernel: Pair, stride: Pair, dilation: Pair) -> Padding | None:
+    """Return the padding "same" of a convolution, in pixels where it is the same at every size;
+    `None` if a step cannot have it."""
+    rows, columns = (each * (size - 1) for size, each in zip(kernel, dilation, strict=True))
+    if stride == (1, 1) and rows % 2 == columns % 2 == 0:
+        return rows // 2, columns // 2
+    is_square = kernel[0] == kernel[1] and stride[0] == stride[1]
+    return "same" if is_square and dilation == (1, 1) else None
 
 
 def _pool(op: str, module: Any, inputs: tuple[int, ...]) -> Step | None:

@@ -74,6 +74,7 @@ PIECES: dict[str, Callable[[], nn.Module]] = {
     ),
     "a sum of some channels": lambda: Function(partly_residual, unit(8, 8, 3)),
     "functions of numbers": lambda: Function(by_hand, unit(8, 8, 3)),
+    "padding same": lambda: nn.Conv2d(8, 8, (1, 7), padding="same", dilation=(1, 2)),
     "dilation": lambda: nn.Sequential(nn.Conv2d(8, 8, 3, 1, 2, 2, bias=False), nn.Tanh()),
     "groups and a norm of layers": lambda: nn.Sequential(
         nn.Conv2d(8, 8, 3, 1, 1, groups=4), nn.BatchNorm2d(8), nn.ChannelShuffle(2), nn.GELU()
