@@ -27,6 +27,9 @@ from hwnas.pretrained.recognise.kinds import (
     Layer,
 )
 
+WITH_WEIGHTS = (nn.Conv2d, nn.BatchNorm2d, nn.Linear, nn.LayerNorm)
+"""Layers that are read as such, subclasses included, whatever the code of these."""
+
 
 def layers_of(network: nn.Module) -> tuple[list[Layer], int]:
     """Return the layers of ``network`` in order, and the index of the one that is its output.
@@ -124,8 +127,9 @@ class _Tracer(fx.Tracer):
     """Traces down to the layers of torch.nn and their subclasses."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        kinds = nn.Conv2d | nn.BatchNorm2d | nn.Linear | nn.LayerNorm
-        known = isinstance(m, kinds) or _name(m) in ACTIVATIONS.keys() | UNCHANGED | {RESPONSE_NORM}
+        known = isinstance(m, WITH_WEIGHTS) or _name(m) in ACTIVATIONS.keys() | UNCHANGED | {
+            RESPONSE_NORM
+        }
         return known or super().is_leaf_module(m, module_qualified_name)
 
 

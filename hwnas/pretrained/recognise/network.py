@@ -14,7 +14,7 @@ from hwnas.errors import UsageError, first_line
 from hwnas.nn.build import build
 from hwnas.pretrained.recognise.blocks import ModulePairs, read_blocks
 from hwnas.pretrained.recognise.kinds import IMAGE, Layer
-from hwnas.pretrained.recognise.layers import layers_of
+from hwnas.pretrained.recognise.layers import WITH_WEIGHTS, layers_of
 from hwnas.pretrained.weights import COUNTER
 
 Shape = tuple[int, int, int]
@@ -73,8 +73,18 @@ def verify(module: nn.Module, network: nn.Module, input_shape: Shape, name: str)
     if not error <= MAX_RELATIVE_ERROR:
         raise UsageError(
             f"{name}: rebuilt from its blocks, its logits differ by {error:.1e} of the largest, "
-            f"expected at most {MAX_RELATIVE_ERROR:.0e}"
+            f"expected at most {MAX_RELATIVE_ERROR:.0e}{_with_own_code(module)}"
         )
+
+
+def _with_own_code(module: nn.Module) -> str:
+    """Return a remark on the first layer whose class is not PyTorch's, which may be the cause."""
+    for path, part in module.named_modules():
+        if isinstance(part, WITH_WEIGHTS) and not type(part).__module__.startswith("torch."):
+            return (
+                f"; {path} ({type(part).__name__}) may compute something else than its base class"
+            )
+    return ""
 
 
 def renamed(

@@ -145,6 +145,23 @@ def test_a_module_that_takes_no_such_image_is_refused_with_its_error() -> None:
         verify(source, network, SHAPE, "mine")
 
 
+class Standardised(nn.Conv2d):
+    """A convolution whose weights have the mean 0."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return F.conv2d(input, weight, self.bias)
+
+
+def test_a_layer_that_computes_something_else_than_its_base_class_is_named() -> None:
+    torch.manual_seed(0)
+    source = Head(Standardised(8, 8, 1)).eval()
+    network = loaded(*recognise(source, SHAPE, "mine"))
+    cause = r"; middle\.0 \(Standardised\) may compute something else than its base class$"
+    with pytest.raises(UsageError, match=cause):
+        verify(source, network, SHAPE, "mine")
+
+
 def test_norms_of_several_epsilons_are_no_network_of_ours() -> None:
     source = small_mobilenet()
     source.get_submodule("features.1.conv.0.1").eps = 1e-3  # type: ignore[assignment]
