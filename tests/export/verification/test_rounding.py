@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwnas.architecture.artifact import DecidedClasses, Parity
 from hwnas.export.quantization.ptq import int8_quantization
 from hwnas.export.verification.metrics import Array, decided_classes
 from hwnas.export.verification.rounding import exceeded_limit, rounded_parity
@@ -57,6 +58,29 @@ def test_a_large_constant_does_not_hide_a_wrong_file() -> None:
     expected = 100 + normal(IMAGES, CLASSES)
     assert "between the images" in str(problem(np.full_like(expected, 100), expected))
     assert problem(100 + normal(IMAGES, CLASSES, seed=1), expected)
+
+
+def test_a_single_image_is_judged_by_its_class() -> None:
+    expected = normal(1, CLASSES)
+    assert problem(expected + 0.01 * normal(1, CLASSES, seed=1), expected) is None
+    assert problem(np.roll(expected, 1, axis=1), expected)
+
+
+@pytest.mark.parametrize(
+    ("decided", "message"),
+    [
+        (DecidedClasses(4, 0.75, 8.0), ""),
+        (DecidedClasses(4, 0.5, 8.0), "only 50.00% of the 4 of 16 images"),
+        (DecidedClasses(4, 0.75, 3.0), "is 3.0 dB below what differs"),
+        (DecidedClasses(12, 0.75, 8.0), "only 75.00% of the 12 of 16 images"),
+        (DecidedClasses(12, 0.84, 3.0), ""),
+        (DecidedClasses(0, 0.0, None), ""),
+    ],
+)
+def test_one_of_few_decided_classes_may_differ(decided: DecidedClasses, message: str) -> None:
+    agreement = Parity(16, 0.1, 1.0, 0.8, 0.8, sqnr_db=10.0, decided=decided)
+    assert message in str(exceeded_limit(agreement, LIMITS))
+    assert bool(message) == bool(exceeded_limit(agreement, LIMITS))
 
 
 def test_a_network_of_the_same_logits_for_all_images_is_judged_by_their_noise() -> None:
