@@ -121,7 +121,7 @@ class _Rules:
         self.floats: set[str] = set()
 
     def result(self) -> set[str]:
-        exact = {*self._places(), *self._unlike_outputs()}
+        exact = {*self._places(), *self._divisors(), *self._unlike_outputs()}
         self.floats = exact | {each.name for each in self.operators if self._is_precise(each)}
         before = -1
         while before != len(self.floats):
@@ -177,6 +177,23 @@ class _Rules:
         ranges = [self.ranges[name] for name in each.elements if name in self.ranges]
         widths = [high - low for low, high in ranges if high > low]
         return max(widths, default=0.0) > UNLIKE * min(widths, default=0.0)
+
+    def _divisors(self) -> Iterator[str]:
+        """Yield the products of values that are divided by, such as the sums of a linear attention.
+
+        Moves and elementwise operators between stay in float32 if nothing else reads them.
+        """
+        waiting = [each.inputs[1] for each in self.operators if each.kind == "QUOTIENT"]
+        reached: set[str] = set()
+        while waiting:
+            maker = self.makers.get(waiting.pop())
+            if maker is None or maker.name in reached:
+                continue
+            reached.add(maker.name)
+            if maker.kind in PRODUCTS and all(maker.inputs):
+                yield maker.name
+            elif maker.kind in MOVING | ELEMENTWISE:
+                waiting += maker.elements
 
     def _passes(self, each: Operator) -> bool:
         """Return whether a place that ``each`` computes is one before, too."""
