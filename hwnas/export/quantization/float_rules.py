@@ -114,10 +114,10 @@ class _Rules:
     ) -> None:
         self.operators, self.outputs, self.ranges = operators, set(outputs), ranges
         self.makers = {name: each for each in operators for name in each.outputs}
-        self.readers: dict[str, list[Operator]] = {}
+        self.readers: dict[str, set[str]] = {}
         for each in operators:
             for name in filter(None, each.inputs):
-                self.readers.setdefault(name, []).append(each)
+                self.readers.setdefault(name, set()).add(each.name)
         self.floats: set[str] = set()
 
     def result(self) -> set[str]:
@@ -156,22 +156,23 @@ class _Rules:
 
     def _unlike_outputs(self) -> Iterator[str]:
         """Yield what joins values of unlike ranges to an output, and what moves it there."""
-        unlike: set[str] = set()
+        last, unlike = self._moves_before_outputs(), set[str]()
         for each in self.operators:
-            if each.kind in MOVING and self._ends(each):
+            if each.name in last:
                 joins = each.kind in JOINING and self._joins_unlike(each)
                 if joins or not unlike.isdisjoint(each.elements):
                     unlike.update(each.outputs)
                     yield each.name
 
-    def _ends(self, each: Operator) -> bool:
-        """Return whether what ``each`` moves is an output, or is only moved before it is one."""
-        if not self.outputs.isdisjoint(each.outputs):
-            return True
-        readers = [reader for name in each.outputs for reader in self.readers.get(name, [])]
-        return bool(readers) and all(
-            reader.kind in MOVING and self._ends(reader) for reader in readers
-        )
+    def _moves_before_outputs(self) -> set[str]:
+        """Return the names of the moves whose elements are only moved until they are outputs."""
+        last: set[str] = set()
+        for each in reversed(self.operators):
+            if each.kind in MOVING:
+                readers = self._readers(each)
+                if self._is_output(each) or (readers and readers <= last):
+                    last.add(each.name)
+        return last
 
     def _joins_unlike(self, each: Operator) -> bool:
         ranges = [self.ranges[name] for name in each.elements if name in self.ranges]
@@ -217,13 +218,16 @@ class _Rules:
         return self.makers[value].name in self.floats
 
     def _is_read_by_floats(self, each: Operator) -> bool:
-        if not self.outputs.isdisjoint(each.outputs):
-            return False
-        readers = [reader for name in each.outputs for reader in self.readers.get(name, [])]
-        return bool(readers) and all(reader.name in self.floats for reader in readers)
+        readers = self._readers(each)
+        return bool(readers) and readers <= self.floats and not self._is_output(each)
 
     def _is_only_moved(self, each: Operator) -> bool:
         """Return whether rounding may as well come before ``each``: nothing reads it exactly."""
-        readers = [reader for name in each.outputs for reader in self.readers.get(name, [])]
-        ends = not self.outputs.isdisjoint(each.outputs)
-        return not ends and not any(reader.name in self.floats for reader in readers)
+        return self._readers(each).isdisjoint(self.floats) and not self._is_output(each)
+
+    def _is_output(self, each: Operator) -> bool:
+        return not self.outputs.isdisjoint(each.outputs)
+
+    def _readers(self, each: Operator) -> set[str]:
+        """Return the names of the operators that read what ``each`` gives."""
+        return {reader for name in each.outputs for reader in self.readers.get(name, ())}
