@@ -56,6 +56,8 @@ class Spool:
             path.unlink(missing_ok=True)
 
     def _path(self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int) -> Path:
-        files = [(file_sha256(subject.path), subject.batch) for subject in subjects]
+        files = [
+            (file_sha256(each.path), each.runtime, each.batch, each.shapes) for each in subjects
+        ]
         key = self._key + msgspec.json.encode((files, spec, seed))
         return self.folder / f"{sha256(key).hexdigest()[:24]}.json"
