@@ -28,6 +28,7 @@ from tools.evaluate.exhaustive.trainings import train_all
 from tools.lib.options import PATH, out_option, seeds_option, work_option
 from tools.lib.results import command, write_results
 
+REGRET = TABLE.with_name("regret.md")
 TITLE = "All networks of a small space"
 table_option = click.option(
     "--table", type=PATH, default=TABLE, show_default=True, help="Table to compare with."
@@ -90,11 +91,12 @@ def search(work: Path, seeds: int, methods: tuple[str, ...], table: Path) -> Non
 @cli.command()
 @work_option
 @table_option
-@out_option(TABLE.with_name("regret.md"))
+@out_option(REGRET)
 def regret(work: Path, table: Path, out: Path) -> None:
     """Compare the searches that were run with the table, and write the figures."""
     text = regret_text(read_table(table), stored(work))
-    click.echo(_write(out, "regret --work DIR", *text))
+    elsewhere = "" if out == REGRET else f" --out {out.name}"
+    click.echo(_write(out, f"regret --work DIR{elsewhere}", *text))
 
 
 def _write(path: Path, arguments: str, *parts: str) -> str:
