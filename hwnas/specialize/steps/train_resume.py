@@ -63,6 +63,9 @@ def check_job(job: TrainingJob, begun: TrainingJob, folder: Path) -> None:
 
     Device, threads and the parts of a batch may differ.
     """
+    before, now = ("x".join(map(str, each.architecture.input_shape)) for each in (begun, job))
+    if before != now:
+        raise _other(folder, f"on images of {before}", f"on those of {now}")
     if begun.architecture.digest != job.architecture.digest:
         raise _other(folder, "with another network", "with this one")
     if begun.classes != job.classes:

@@ -13,6 +13,7 @@ from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.spec import RunSpec
 from hwnas.specialize.steps import train_network as module
 from hwnas.specialize.steps.train_network import train_network
+from hwnas.specialize.steps.train_resume import check_job
 from hwnas.specialize.steps.training_setup import TrainSpec
 from hwnas.training.job import TrainingJob, TrainingResult
 from hwnas.training.log import EpochLog
@@ -109,6 +110,15 @@ def test_another_network_is_not_continued_nor_taken_for_a_finished_one(
             train_network(spec, begun, resume=True)
         with pytest.raises(UsageError, match="begun with another network, not with --arch"):
             train_network(changed, begun, resume=True)
+
+
+def test_another_resolution_is_named(begun: Path) -> None:
+    job = read_json(begun / "job.json", TrainingJob)
+    check_job(job, job, begun)
+    larger = tiny_space(MB33, size=16)
+    other = msgspec.structs.replace(job, architecture=larger.architecture(larger.default))
+    with pytest.raises(UsageError, match="begun on images of 1x12x12, not on those of 1x16x16"):
+        check_job(other, job, begun)
 
 
 @pytest.mark.parametrize("begun_as", ["images.npz", "/images.npz"])
