@@ -46,7 +46,7 @@ test-runtimes: setup .venv-runtimes/tflite_runtime/.installed .venv-runtimes/ten
 check: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pyright
+	$(BIN)/pyright --threads
 	$(BIN)/python -m tools.data.check
 
 bench: setup

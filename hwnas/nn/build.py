@@ -19,10 +19,11 @@ __all__ = ["Network", "WiredNetwork", "build", "initialise", "untrained"]
 def build(architecture: Architecture, dropout: float = 0.0) -> Network:
     """Build the network of ``architecture`` with fresh weights from torch's global generator.
 
-    Chains start as in the ProxylessNAS code, cells as in DARTS's: with PyTorch's own weights.
+    Chains start as in the ProxylessNAS code, cells as in DARTS's: with PyTorch's own weights. On
+    the device ``meta`` there are shapes alone.
     """
     network = _network(architecture.blocks, architecture.inputs, dropout, architecture.norm_eps)
-    if not architecture.inputs:
+    if not architecture.inputs and torch.get_default_device().type != "meta":
         initialise(network)
     return network
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hwnas.errors import InvalidFile
+from hwnas.pretrained import identify
 from hwnas.pretrained.identify import load_file
 from hwnas.pretrained.sources import find_source
 from tests.support.networks.trained import noise, torchvision_network
@@ -35,7 +36,9 @@ def test_what_a_nearly_known_file_lacks_is_named(tmp_path: Path) -> None:
         load_file(tmp_path / "mine.pt")
 
 
-def test_an_unknown_network_needs_its_code(tmp_path: Path) -> None:
+def test_an_unknown_network_needs_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = [find_source(name) for name in ("mnasnet0_5", "efficientnet_lite0", "proxyless_gpu")]
+    monkeypatch.setattr(identify, "sources", lambda: few)  # all of them take seconds
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "mine.pt")
     with pytest.raises(InvalidFile, match=r"has the keys of no network .* as module:factory"):
         load_file(tmp_path / "mine.pt")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hwnas.nn.cells.supernet import CellSupernet, MixedCell, MixedEdge
+from hwnas.nn.cells.supernet import CellPath, CellSupernet, MixedCell, MixedEdge
 from hwnas.nn.network import WiredNetwork
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import DARTS_OPS, Cell, published_genotype
@@ -108,6 +108,19 @@ def test_only_what_is_to_be_computed_runs() -> None:
     ran.clear()
     supernet(torch.randn(1, 3, 16, 16), *weights)
     assert len(ran) == 3 * 14 * 7
+
+
+def test_a_path_is_a_copy_with_the_operations_that_it_runs() -> None:
+    torch.manual_seed(0)
+    supernet, images = CellSupernet(SPACE).eval(), torch.randn(2, 3, 16, 16)
+    weights = certain(GENOTYPE.normal), certain(GENOTYPE.reduction)
+    with torch.no_grad():
+        expected = supernet(images, *weights)
+        path = CellPath(supernet, *weights).eval()
+        assert params(path) < params(supernet) / 2
+        for parameter in supernet.parameters():
+            parameter.zero_()
+        torch.testing.assert_close(path(images), expected)
 
 
 def test_the_stem_for_large_images_gives_two_sizes() -> None:
