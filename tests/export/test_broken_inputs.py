@@ -12,12 +12,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from click.testing import CliRunner
 from onnx import numpy_helper
 from torch import nn
 
 import hwnas.export.compile
 from hwnas.architecture.artifact import Format
-from hwnas.errors import ExportError, UsageError
+from hwnas.cli.main import cli
+from hwnas.errors import ExportError, HwnasError, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.export.graph.interface import module_interface
 from hwnas.export.verification.bisect import first_difference
@@ -73,18 +75,23 @@ def hwnas_in(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 
 
-def test_a_user_module_is_compiled_to_both_formats(folder: Path) -> None:
+def test_a_user_module_is_compiled_to_both_formats(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, *shape = "own_networks:small", "--input-shape", "2x8x8"
     exported = hwnas_in(folder, "export", model, *shape, "--out", "made/net")
     assert exported.returncode == 0, exported.stderr
     assert sorted(path.name for path in (folder / "made").iterdir()) == ["net.onnx", "net.tflite"]
     assert "on 16 images of noise, the same class in 100%" in exported.stdout
-    verified = hwnas_in(folder, "verify", "made/net.tflite", "--model", model, *shape)
-    assert verified.returncode == 0 and "the same class in 100%" in verified.stdout
+    monkeypatch.chdir(folder)
+    verify = ["verify", "made/net.tflite", "--model", model, *shape]
+    verified = CliRunner().invoke(cli, verify)
+    assert verified.exit_code == 0 and "the same class in 100%" in verified.stdout
     damaged = folder / "made" / "net.tflite"
     damaged.write_bytes(damaged.read_bytes()[:500])
-    refused = hwnas_in(folder, "verify", "made/net.tflite", "--model", model, *shape)
-    assert refused.returncode == 4 and len(refused.stderr.strip().splitlines()) == 1
+    refused = CliRunner().invoke(cli, verify).exception
+    assert isinstance(refused, HwnasError)
+    assert refused.exit_code == 4 and "\n" not in str(refused)
 
 
 def test_an_unknown_operation_is_exit_4_with_path_name_and_fall_back(folder: Path) -> None:
