@@ -8,7 +8,8 @@ are used that define ``CASES``. The folders of ``habits/`` beside this program a
 people's code. Each network is compiled to both formats in this process and verified on noise as
 ``hwnas export`` does. The file then runs on three other inputs beside the network: a format is
 right, refused by an `HwnasError` of one line, wrong, or failed with another exception. Writes
-``tools/bench/compiler/results/cases.md``; the table of ``habits/`` is in ``habits.md`` beside it.
+``tools/bench/compiler/results/cases.md``; the table of ``habits/`` is in ``habits.md`` beside it,
+that of its int8 files, calibrated on noise, in ``habits_int8.md``.
 Those of ``habits/unseen`` were written before any of them was compiled: ``unseen_first.md`` is what
 became of them then, ``unseen.md`` is today's table.
 """
