@@ -30,7 +30,7 @@ from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from tests.support.machines.killed import Killed
 from tests.support.reporting.sample_run import write_images
-from tests.support.tiny import tiny_data
+from tests.support.tiny import tiny_data, tiny_space
 
 SPACE = cell_space((1, 24, 24), 3, 4, 3)
 ARCHITECTURE = SPACE.architecture(published_genotype("DARTS_V2"))
@@ -116,7 +116,10 @@ def test_a_training_with_both_goes_on_after_a_cut_and_leaves_the_network_alone(
 
 
 def test_a_chain_has_no_place_for_a_second_classifier(tmp_path: Path) -> None:
-    spec = TrainSpec(architecture="mobilenet_v2", data="fashion-mnist-6k", auxiliary=0.4)
+    chain = tiny_space()
+    write_json(tmp_path / "net.json", chain.architecture(chain.default))
+    data = write_images(tmp_path / "images.npz", 40, 20)
+    spec = TrainSpec(architecture=str(tmp_path / "net.json"), data=str(data), auxiliary=0.4)
     with pytest.raises(UsageError, match="needs a network of cells, got a chain of blocks"):
         train_network(spec, tmp_path / "out")
 

@@ -15,6 +15,7 @@ from hwnas.cli.main import cli
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import open_runner
 from hwnas.networks.resolve import read_architecture
+from hwnas.search.cells import early_stopping
 from hwnas.search.plan import SearchFiles
 from hwnas.spaces.cells import sizes
 from hwnas.spaces.cells import space as space_module
@@ -49,6 +50,7 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(cells, "network_sizes", lambda input_shape: SIZES)
     patch.setattr(space_module, "WIDTH_MULTS", (1.0,))
     patch.setitem(recipes.CELLS, "darts", DARTS)
+    patch.setattr(early_stopping, "POWER_STEPS", 2)  # the curvature takes most of the search
     patch.setitem(EFFORTS, "full", replace(EFFORTS["full"], screened=3, trained=1, baselines=0))
 
 
