@@ -84,6 +84,9 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         patch.setenv("HWNAS_DEVICES", str(folder))
         patch.setenv("PYTHONPATH", str(Path.cwd()))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # a killed node, which refuses connections, is missed soon, and a slow one has its time
+        patch.setenv("RAY_health_check_period_ms", "500")
+        patch.setenv("RAY_health_check_failure_threshold", "3")
         cluster: Any = RayCluster(
             initialize_head=True,
             head_node_args={
