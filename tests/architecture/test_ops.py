@@ -99,6 +99,7 @@ BLOCKS = (
                 "global_pool / conv 1 k3 p1 from 0 / add from 1 2 / sigmoid / mul from 4 0 / "
                 "conv 8 k3 s2 psame g8",
             ),
+            (8, "max_pool k3 s2 ceil / max_pool k3 s2 ceil / max_pool k3 s2 ceil / conv 8"),
             (
                 6,
                 "conv 6 k3 s2 psame bias / relu6 / layer_norm v1e-06 / response_norm v1e-06 / "

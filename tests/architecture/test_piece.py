@@ -101,20 +101,28 @@ def test_a_piece_of_other_output_channels_is_not_built() -> None:
         block_module(block)
 
 
-@pytest.mark.parametrize("size", [5, 6, 7, 8, 9, 10, 11])
+@pytest.mark.parametrize("size", range(2, 12))
 def test_pools_and_convolutions_leave_as_many_pixels_as_in_pytorch(size: int) -> None:
     def pixels(step: Step) -> Size:
-        return value_shapes(piece_text([step]), 8, size)[-1].size
+        try:
+            return value_shapes(piece_text([step]), 8, size)[-1].size
+        except UsageError:
+            return 0
+
+    def expected(module: nn.Module) -> int:
+        try:
+            return module(torch.zeros(1, 8, size, size)).shape[-1]
+        except RuntimeError:  # no pixel remains
+            return 0
 
     for kernel, stride, padding in product((2, 3, 4), (1, 2, 3), (0, 1)):
         sizes, strides, pads = ((each, each) for each in (kernel, stride, padding))
         for ceil in (False, True):
             pool = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil)
-            expected = pool(torch.zeros(1, 1, size, size)).shape[-1]
-            assert pixels(Step("max_pool", (0,), 0, sizes, strides, pads, ceil=ceil)) == expected
+            step = Step("max_pool", (0,), 0, sizes, strides, pads, ceil=ceil)
+            assert pixels(step) == expected(pool)
         conv = nn.Conv2d(8, 3, kernel, stride, padding)
-        expected = conv(torch.zeros(1, 8, size, size)).shape[-1]
-        assert pixels(Step("conv", (0,), 3, sizes, strides, pads)) == expected
+        assert pixels(Step("conv", (0,), 3, sizes, strides, pads)) == expected(conv)
 
 
 @pytest.mark.parametrize(

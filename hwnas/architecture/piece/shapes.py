@@ -106,8 +106,6 @@ def _window_count(step: Step, axis: int, pixels: int) -> int:
         return -(-pixels // stride)
     padding = step.padding[axis]
     room = pixels + 2 * padding - step.dilation[axis] * (step.kernel[axis] - 1) - 1
-    if room < 0:
-        return 0
     if not step.ceil:
         return room // stride + 1
     count = -(-room // stride) + 1
