@@ -120,8 +120,8 @@ def notes(result: BenchmarkResult) -> list[str]:
     if left_out := sum(row.disturbed_rounds for row in result.results):
         total = left_out + sum(row.rounds for row in result.results)
         lines.append(
-            f"Other programs disturbed {left_out} of {total} rounds, which do not count "
-            f"({load_text(result.environment)})."
+            f"{left_out} of {total} rounds do not count: other programs took the core, or the "
+            f"reference model was slower than in the others ({load_text(result.environment)})."
         )
     if line := doubt_line(result.measurements):
         lines.append(line)

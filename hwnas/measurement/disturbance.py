@@ -3,6 +3,10 @@
 A latency is the wall clock of undisturbed calls if enough rounds have any. Otherwise it is CPU
 time, if wall clock and CPU time of quiet calls are known to agree on this machine and the CPU time
 repeats well enough. Otherwise there is no latency.
+
+Users of the hardware who are not visible, such as other virtual machines on the same core, slow
+down the reference model, too, but a network by another factor. They come and go within seconds, so
+the rounds count in which the reference was as fast as in the fastest tenth, if these are enough.
 """
 
 from __future__ import annotations
@@ -14,7 +18,14 @@ from statistics import median
 import msgspec
 
 from hwnas.errors import TooNoisy
-from hwnas.measurement.measurement import Environment, Kind, Measurement, Program
+from hwnas.measurement.measurement import (
+    MIN_PROCESSES,
+    Environment,
+    Kind,
+    Measurement,
+    Program,
+    quantile,
+)
 from hwnas.measurement.round import Round
 
 MIN_USABLE_SHARE = 0.5
@@ -22,6 +33,10 @@ MIN_USABLE_SHARE = 0.5
 MAX_SHARED_CORES = 0.15
 """Cores that the threads of a measurement and other programs may need beyond those of the
 machine."""
+MAX_SLOWER = 0.05
+"""Relative distance of a round's reference latency from that of the fastest tenth of all rounds,
+beyond which the round does not count."""
+FASTEST_SHARE = 0.1
 MAX_CONTENTION = 0.025
 """Largest `contention` by other programs for which there is a latency."""
 MAX_HIDDEN_CONTENTION = 0.06
@@ -65,9 +80,11 @@ def _settled(
     rounds = measurement.rounds
     usable = tuple(round for round in rounds if round.usable)
     shared = measurement.environment.threads > 1 and shares_cores(measurement.environment)
-    if not shared and len(usable) >= min(len(rounds), ceil(MIN_USABLE_SHARE * min_rounds)):
-        left_out = len(rounds) - len(usable)
-        return msgspec.structs.replace(measurement, rounds=usable, disturbed_rounds=left_out)
+    enough = min(len(rounds), ceil(MIN_USABLE_SHARE * min_rounds))
+    if not shared and len(usable) >= enough:
+        counted = fast_rounds(usable, enough)
+        left_out = len(rounds) - len(counted)
+        return msgspec.structs.replace(measurement, rounds=counted, disturbed_rounds=left_out)
     if wall_per_cpu is None or not rounds[0].usage:
         return None
     in_cpu_time = tuple(
@@ -77,6 +94,27 @@ def _settled(
     by_cpu = msgspec.structs.replace(measurement, rounds=in_cpu_time, kind=kind)
     low_ms, high_ms = by_cpu.ci95_ms
     return by_cpu if (high_ms - low_ms) / 2 <= MAX_CPU_HALF_WIDTH * by_cpu.median_ms else None
+
+
+def fast_rounds(rounds: Sequence[Round], enough: int) -> tuple[Round, ...]:
+    """Return the rounds whose reference was about as fast as in the fastest tenth of them.
+
+    All rounds are returned if fewer than ``enough`` would be left, or rounds of fewer than
+    `MIN_PROCESSES` processes, over which intervals are computed; on a GPU, whose clock follows its
+    load; and if they are beside different references.
+    """
+    if any(round.usage is None for round in rounds) or len({r.reference for r in rounds}) > 1:
+        return tuple(rounds)
+    reference_ms = [median(round.counted_reference_ms) for round in rounds]
+    fastest_ms = quantile(sorted(reference_ms), FASTEST_SHARE)
+    fast = tuple(
+        round
+        for round, ms in zip(rounds, reference_ms, strict=True)
+        if ms <= (1 + MAX_SLOWER) * fastest_ms
+    )
+    processes, left = ({round.process for round in part} for part in (rounds, fast))
+    few = len(fast) < enough or len(left) < min(len(processes), MIN_PROCESSES)
+    return tuple(rounds) if few else fast
 
 
 def shares_cores(environment: Environment) -> bool:

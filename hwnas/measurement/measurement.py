@@ -103,7 +103,8 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
     """Shape of each input, with the batch; empty if unknown."""
     on_gpu: GpuExecution | None = None
     disturbed_rounds: int = 0
-    """Rounds that are left out, since other programs disturbed all calls of a model."""
+    """Rounds that are left out, since other programs disturbed all calls of a model or the
+    reference was slower than in the fastest rounds."""
 
     @property
     def clock(self) -> Clock:

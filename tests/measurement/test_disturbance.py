@@ -221,3 +221,60 @@ def test_beside_programs_that_slow_down_networks_larger_than_the_caches_there_is
     unknown = [msgspec.structs.replace(round, probe_scale=None) for round in measured.rounds]
     never_quiet = msgspec.structs.replace(measured, rounds=tuple(unknown))
     assert settle(never_quiet, 10, None) is not None
+
+
+def with_neighbours(*processes: tuple[float, ...]) -> Measurement:
+    """Measure a network of 0.5 times the reference, which takes 0.2 ms on a core of its own.
+
+    ``processes`` are how much slower the reference was in each round of each process; the network
+    is slowed down twice as much.
+    """
+    taken: list[Round] = []
+    for process, slower in enumerate(processes):
+        for number, share in enumerate(slower, start=1):
+            own_ms, reference_ms = 0.1 * (1 + 2 * share), 0.2 * (1 + share)
+            usages = [Usage((ms,) * 5, (0.0,) * 5, (0,) * 5) for ms in (own_ms, reference_ms)]
+            taken.append(
+                Round(
+                    (own_ms,) * 5,
+                    (reference_ms,) * 5,
+                    process=process,
+                    number=number,
+                    usage=usages[0],
+                    reference_usage=usages[1],
+                )
+            )
+    alone = msgspec.structs.replace(HERE, programs=())
+    return Measurement("net.onnx", tuple(taken), alone, calibrated_reference_ms=0.2)
+
+
+@pytest.mark.parametrize(
+    ("processes", "counted", "ratio"),
+    [
+        (((0.0, 0.01, 0.45, 0.4), (0.45, 0.5, 0.02, 0.4), (0.4, 0.0, 0.4, 0.5)), 4, 0.5),
+        # only one process had the core to itself
+        (((0.0, 0.01, 0.0, 0.02), (0.4, 0.4, 0.5, 0.4), (0.4, 0.5, 0.4, 0.5)), 12, 0.643),
+        # two rounds of twelve are too few
+        (((0.0, 0.4, 0.4, 0.4), (0.4, 0.4, 0.0, 0.4), (0.4, 0.4, 0.4, 0.4)), 12, 0.64),
+        (((0.0, 0.01, 0.02, 0.03),) * 3, 12, 0.507),
+    ],
+)
+def test_rounds_count_in_which_the_reference_was_as_fast_as_in_the_fastest(
+    processes: tuple[tuple[float, ...], ...], counted: int, ratio: float
+) -> None:
+    settled = settle(with_neighbours(*processes), 8, None)
+    assert settled is not None
+    assert (len(settled.rounds), settled.disturbed_rounds) == (counted, 12 - counted)
+    assert settled.ratio == pytest.approx(ratio, abs=0.015)
+    fast = {(round.process, round.number) for round in settled.rounds}
+    assert counted == 12 or fast == {(0, 1), (0, 2), (1, 3), (2, 2)}
+
+
+def test_all_rounds_of_a_gpu_count_whose_clock_follows_its_load() -> None:
+    measured = with_neighbours((0.0, 0.01, 0.45, 0.4), (0.0, 0.0, 0.02, 0.4), (0.4, 0.0, 0.4, 0.5))
+    rounds = tuple(
+        msgspec.structs.replace(round, usage=None, reference_usage=None)
+        for round in measured.rounds
+    )
+    settled = settle(msgspec.structs.replace(measured, rounds=rounds), 8, None)
+    assert settled is not None and settled.disturbed_rounds == 0

@@ -42,7 +42,8 @@ def notes_of(
     if measurement is not None and abs(measurement.drift) > DRIFT_LIMIT:
         notes.append(
             f"The reference model's latency differs by {measurement.drift:+.0%} from its "
-            "calibration: the speed of this machine has changed since. Ratios of latencies hold; "
+            "calibration: the speed of this machine has changed since. Ratios of latencies hold if "
+            "its clock rate changed, but may be off if other virtual machines share its cores; "
             f"milliseconds are those of the calibration. `{again_command(run.spec)}` calibrates "
             "again."
         )
