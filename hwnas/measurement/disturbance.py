@@ -176,8 +176,8 @@ def doubt_line(measurements: Sequence[Measurement]) -> str:
     if has_other_programs(environment):
         return (
             f"Other programs computed meanwhile ({load_text(environment)}), which share caches and "
-            "memory: in hwnas's own tests such latencies were within 3% of those of a quiet "
-            "machine, but off by up to 21% for a network whose values are larger than the caches."
+            "memory: in hwnas's own tests most of such latencies were within 3% of those of a "
+            "quiet machine, but some were off by up to 21%."
         )
     changes = [contention(measurement.rounds) or 0.0 for measurement in measurements]
     change = max(changes, key=abs)
