@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,9 +62,10 @@ def wait_idle(
     A message names what it waits for. Raises `TooNoisy` after ``limit_s``. Returns at once without
     ``/proc/stat``.
     """
-    clock, names = clock or Clock(), {f"cpu{core}" for core in cores}
+    clock, cores = clock or Clock(), set(cores)
+    names = {f"cpu{core}" for core in cores}
     end_s, quiet, announced = clock.now_s() + limit_s, 0, False
-    before, ticks = _read_cores(root, names), read_ticks(str(root / "proc"))
+    before, ticks = _read_cores(root, names), read_ticks(str(root / "proc"), cores)
     while before is not None:
         clock.sleep(CHECK_S)
         after = _read_cores(root, names)
@@ -75,7 +76,7 @@ def wait_idle(
         if quiet >= QUIET_CHECKS:
             return
         if not quiet and (not announced or clock.now_s() >= end_s):
-            load = _load(root, ticks, idle_cores, len(names))
+            load = _load(root, ticks, idle_cores, cores)
             if clock.now_s() >= end_s:
                 raise TooNoisy(
                     f"no quiet core within {_duration(limit_s)} for {threads} "
@@ -83,7 +84,7 @@ def wait_idle(
                 )
             (say or _say)(f"waiting for a quiet core, at most {_duration(limit_s)}: {load}")
             announced = True
-        before, ticks = after, read_ticks(str(root / "proc"))
+        before, ticks = after, read_ticks(str(root / "proc"), cores)
 
 
 def _duration(seconds: float) -> str:
@@ -94,10 +95,11 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _load(root: Path, ticks: Ticks, idle_cores: float, cores: int) -> str:
-    programs = busiest(ticks, read_ticks(str(root / "proc")), os.getpid())
+def _load(root: Path, ticks: Ticks, idle_cores: float, cores: Collection[int]) -> str:
+    programs = busiest(ticks, read_ticks(str(root / "proc"), cores), os.getpid())
     named = programs_text(Program(**program) for program in programs)
-    busy = f"{cores - idle_cores:.1f} of {cores} core{'s' if cores > 1 else ''} busy"
+    count = len(cores)
+    busy = f"{count - idle_cores:.1f} of {count} core{'s' if count > 1 else ''} busy"
     return f"{busy}: {named}" if named else busy
 
 

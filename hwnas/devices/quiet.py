@@ -32,6 +32,7 @@ MAX_POINTS = 64
 MAX_RECENT = 9
 """Most ratios of a reference or of the memory probe in a file; the newest replace the oldest."""
 PROBE = "probe"
+"""Name of the memory probe among the ratios."""
 
 
 class ClockPoint(msgspec.Struct, frozen=True):

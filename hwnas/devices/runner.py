@@ -110,18 +110,20 @@ def larger_references(runtime: RuntimeName) -> list[Path]:
     rate affect both alike. No reference exceeds the caches: otherwise its latency would depend on
     other users of the memory, by up to 11 % on a quiet virtual machine.
     """
-    folder, suffix = Path(str(shipped("export") / "kits")), RUNTIMES[runtime].suffix
-    files = [folder / f"reference_{size}{suffix}" for size in LARGER_SIZES]
+    files = [_reference_of(size, runtime) for size in LARGER_SIZES]
     return [file for file in files if file.is_file()]
 
 
 def memory_probe(runtime: RuntimeName) -> Path | None:
     """Return the shipped model whose values exceed the caches: it shows what other programs do to
     the latency of such networks."""
-    file = Path(
-        str(shipped("export") / "kits" / f"reference_{PROBE_SIZE}{RUNTIMES[runtime].suffix}")
-    )
+    file = _reference_of(PROBE_SIZE, runtime)
     return file if file.is_file() else None
+
+
+def _reference_of(size: int, runtime: RuntimeName) -> Path:
+    name = f"reference_{size}{RUNTIMES[runtime].suffix}"
+    return Path(str(shipped("export") / "kits" / name))
 
 
 def check_file(subject: Subject, profile: DeviceProfile) -> None:

@@ -37,6 +37,7 @@ MAX_SLOWER = 0.05
 """Relative distance of a round's reference latency from that of the fastest tenth of all rounds,
 beyond which the round does not count."""
 FASTEST_SHARE = 0.1
+"""Share of the rounds that are the fastest ones."""
 MAX_CONTENTION = 0.025
 """Largest `contention` by other programs for which there is a latency."""
 MAX_HIDDEN_CONTENTION = 0.06
@@ -70,21 +71,23 @@ def settle(
 
     ``wall_per_cpu`` is the wall clock of a quiet call over its CPU time; ``None`` if it is unknown.
     """
-    settled = _settled(measurement, min_rounds, wall_per_cpu)
+    settled = counted(measurement, min_rounds, wall_per_cpu)
     return None if settled is None or is_contended(settled) else settled
 
 
-def _settled(
+def counted(
     measurement: Measurement, min_rounds: int, wall_per_cpu: float | None
 ) -> Measurement | None:
+    """Return the measurement with the rounds and the clock that count, whether or not other
+    programs change how models compare; ``None`` if too few do."""
     rounds = measurement.rounds
     usable = tuple(round for round in rounds if round.usable)
     shared = measurement.environment.threads > 1 and shares_cores(measurement.environment)
     enough = min(len(rounds), ceil(MIN_USABLE_SHARE * min_rounds))
     if not shared and len(usable) >= enough:
-        counted = fast_rounds(usable, enough)
-        left_out = len(rounds) - len(counted)
-        return msgspec.structs.replace(measurement, rounds=counted, disturbed_rounds=left_out)
+        fast = fast_rounds(usable, enough)
+        left_out = len(rounds) - len(fast)
+        return msgspec.structs.replace(measurement, rounds=fast, disturbed_rounds=left_out)
     if wall_per_cpu is None or not rounds[0].usage:
         return None
     in_cpu_time = tuple(
@@ -184,8 +187,8 @@ def doubt_line(measurements: Sequence[Measurement]) -> str:
     if abs(change) <= MAX_HIDDEN_CONTENTION:
         return ""
     return (
-        f"A larger reference model takes {change:+.0%} against the reference model since this "
-        "machine was first measured, though no other program computed: the hardware may have users "
+        f"A larger reference model takes {change:+.0%} against the reference model, compared with "
+        "earlier quiet measurements, though no other program computed: the hardware may have users "
         "who are not visible here, such as other virtual machines, or its clock rates changed. "
         "Latencies of other sizes may be off by as much; measure again later."
     )
@@ -205,18 +208,22 @@ def joined(first: Measurement, second: Measurement) -> Measurement:
     )
 
 
-def disturbed_line(measurement: Measurement, more: int = 0) -> str:
+def disturbed_line(
+    measurement: Measurement, more: int = 0, with_counted: Measurement | None = None
+) -> str:
     """Return why a measurement has no latency: how much was disturbed, by whom, and what to do.
 
-    ``more`` is the number of further models of the same call without a latency.
+    ``more`` is the number of further models of the same call without a latency; ``with_counted`` is
+    what `counted` makes of the measurement.
     """
     rounds = measurement.rounds
     calls = sum(len(round.samples_ms) for round in rounds)
     undisturbed = sum(len(round.counted_ms) for round in rounds)
     others = f" (and {more} more)" if more else ""
     cause = f"disturbed {calls - undisturbed} of {calls} calls"
-    if is_contended(measurement):
-        cause += " and change caches and memory, so that " + _changed(rounds)
+    judged = with_counted or measurement
+    if is_contended(judged):
+        cause += " and change caches and memory, so that " + _changed(judged.rounds)
     return (
         f"{measurement.name}{others}: other programs {cause}, so there is no latency; "
         f"{load_text(measurement.environment)}; close them, or wait for a quiet core with "

@@ -7,7 +7,8 @@ from random import Random
 import msgspec
 import pytest
 
-from hwnas.measurement.disturbance import disturbed_line, doubt_line, joined, settle
+from hwnas.devices.worker.load import UNSEEN
+from hwnas.measurement.disturbance import counted, disturbed_line, doubt_line, joined, settle
 from hwnas.measurement.measurement import Environment, Measurement, Program, compare
 from hwnas.measurement.round import Round, Usage
 
@@ -158,7 +159,7 @@ def test_a_latency_beside_other_programs_is_called_into_doubt() -> None:
     small = (Program("cron", 3, 0.1), Program("X", 4, 0.1))
     assert doubt(*small) == ""
     assert "make (7)" in doubt(*small, Program("make", 7, 0.06))
-    assert "short-lived programs 70% of a core" in doubt(Program("short-lived programs", 0, 0.7))
+    assert "short-lived or hidden programs 70% of a core" in doubt(Program(UNSEEN, 0, 0.7))
 
 
 @pytest.mark.parametrize(("reference_ms", "doubted"), [(3.1, False), (2.55, True)])
@@ -206,6 +207,21 @@ def test_beside_programs_that_change_how_two_references_compare_there_is_no_late
     )
     quiet = msgspec.structs.replace(HERE, programs=())
     assert settle(beside_larger(reference_ms, quiet), 10, None) is not None
+
+
+def test_why_there_is_no_latency_is_judged_by_the_rounds_that_count() -> None:
+    def rounds(reference_ms: float, base_ms: float) -> tuple[Round, ...]:
+        [round, *_] = beside_larger(reference_ms, HERE).rounds
+        usage = Usage((base_ms,), (0.0,), (0,))
+        return (msgspec.structs.replace(round, base_ms=(base_ms,), base_usage=usage),) * 6
+
+    # fast: 10 % more against the base than when quiet; slow: as then
+    taken = (*rounds(3.3, 0.2), *rounds(4.5, 0.3), *rounds(4.5, 0.3))
+    measured = msgspec.structs.replace(beside_larger(3.0, HERE), rounds=taken)
+    assert settle(measured, 10, None) is None
+    assert "against another" not in disturbed_line(measured)
+    line = disturbed_line(measured, with_counted=counted(measured, 10, None))
+    assert "one reference model takes +10% against another" in line
 
 
 @pytest.mark.parametrize(("probe_ms", "counts"), [(31.0, True), (29.0, True), (36.0, False)])

@@ -38,7 +38,7 @@ from hwnas.devices.runners.schedule import (
 from hwnas.devices.runners.spool import Spool
 from hwnas.errors import DeviceLost
 from hwnas.files import file_sha256
-from hwnas.measurement.disturbance import Disturbed, disturbed_line, settle
+from hwnas.measurement.disturbance import Disturbed, counted, disturbed_line, settle
 from hwnas.measurement.measurement import Environment, Measurement, Program, local_time
 
 MAX_TRIES = 4
@@ -220,12 +220,15 @@ class WorkerRunner(Generic[Host]):
         learn(measurements)
         measurements = [with_scale(each, measurements) for each in measurements]
         least = self.profile.measure.min_rounds
+        clocks = [read_clocks(each.environment).wall_per_cpu for each in measurements]
         settled = [
-            settle(each, least, read_clocks(each.environment).wall_per_cpu) for each in measurements
+            settle(each, least, clock) for each, clock in zip(measurements, clocks, strict=True)
         ]
-        failed = [m for m, each in zip(measurements, settled, strict=True) if each is None]
+        failed = [place for place, each in enumerate(settled) if each is None]
         if failed:
-            line = disturbed_line(failed[0], len(failed) - 1)
+            first = measurements[failed[0]]
+            with_counted = counted(first, least, clocks[failed[0]])
+            line = disturbed_line(first, len(failed) - 1, with_counted)
             raise Disturbed(f"{self.profile.name}: {line}", settled)
         return [each for each in settled if each is not None]
 

@@ -45,12 +45,12 @@ from hwnas.devices.worker.rounds import TimedModel, choose_references, take_roun
 
 def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> dict[str, Any]:
     """Measure the models of a request; returns the ``result`` message."""
-    cores, affinity = len(allowed_cores()) or None, request.get("affinity")
+    cores, affinity = allowed_cores(), request.get("affinity")
     if affinity:
         os.sched_setaffinity(0, affinity)
     if problem := too_few_cores(request["threads"]):
         raise RuntimeError("; ".join(problem))
-    before, ticks = conditions(), read_ticks()
+    before, ticks = conditions(), read_ticks(cores=cores)
     runtime, gpu = request["runtime"], request.get("gpu")
     watch = _gpu_watch(gpu)
     own = {"name": "reference", "path": request["reference"]}
@@ -68,11 +68,11 @@ def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> di
     environment = {
         **machine(),
         "affinity": sorted(allowed_cores()) if affinity else [],
-        "cores": cores,
+        "cores": len(cores) or None,
         "runtime_version": reference.model.version,
         **changes(before, conditions()),
         "gpu": watch() if watch else None,
-        "programs": busiest(ticks, read_ticks(), os.getpid()),
+        "programs": busiest(ticks, read_ticks(cores=cores), os.getpid()),
     }
     return {"models": results, "environment": environment}
 

@@ -32,6 +32,7 @@ LARGER_FROM = 3.0
 PROBE_FROM = 10.0
 """Ratio to the largest reference's latency above which the memory probe is timed, too."""
 PROBE_CALLS = 2
+"""Timed calls of the memory probe in a visit."""
 HOPELESS_ROUNDS = 3
 """Multiple of ``min_rounds`` after which a model with hardly an undisturbed round is given up."""
 HOPELESS_SHARE = 0.1
@@ -48,6 +49,7 @@ class Visit:
         self.base = base or Samples()
         """The smallest reference, where `reference` is a larger one."""
         self.probe = Samples()
+        """The memory probe, if it was timed."""
         self.reference_name = ""
 
     def ratio(self, threads: int) -> float | None:

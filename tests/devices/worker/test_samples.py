@@ -134,8 +134,13 @@ def test_waiting_of_all_threads_is_summed_and_a_kernel_without_an_account_counts
 
 
 def test_the_busiest_other_programs_are_named(tmp_path: Path) -> None:
-    def write_total(user: int, system: int) -> None:
-        (tmp_path / "stat").write_text(f"cpu  {user} 0 {system} 9999 1 0 0 0\ncpu0 1 1 1 1\n")
+    def write_total(user: int, system: int, others: int = 0) -> None:
+        lines = [
+            f"cpu  {user + others} 0 {system} 9999 1 0 0 0",
+            f"cpu0 {user} 0 {system} 99 1 0 0 0",
+            f"cpu1 {others} 0 0 9900 0 0 0 0",
+        ]
+        (tmp_path / "stat").write_text("\n".join((*lines, "intr 5 6")))
 
     def write(pid: int, name: str, ticks: int) -> None:
         (tmp_path / str(pid)).mkdir(exist_ok=True)
@@ -159,8 +164,14 @@ def test_the_busiest_other_programs_are_named(tmp_path: Path) -> None:
     assert busiest(before, after, without=4) == programs
     write_total(1500, 671)
     after = read_ticks(str(tmp_path))._replace(when_s=12.0)
-    ended = {"name": "short-lived programs", "pid": 0, "cores": 1.0}
-    assert busiest(before, after, without=4) == [ended, *programs]
+    unseen = {"name": "short-lived or hidden programs", "pid": 0, "cores": 1.0}
+    assert busiest(before, after, without=4) == [unseen, *programs]
+    # programs on cores that a container may not use do not count
+    here, everywhere = (read_ticks(str(tmp_path), cores) for cores in ({0}, {0, 1}))
+    write_total(1500, 671, others=400)
+    for ticks, cores, expected in ((here, {0}, []), (everywhere, {0, 1}, [unseen | {"cores": 2}])):
+        after = read_ticks(str(tmp_path), cores)._replace(when_s=ticks.when_s + 2)
+        assert busiest(ticks, after, without=4) == expected
     (tmp_path / "stat").unlink()
     assert busiest(before, read_ticks(str(tmp_path))._replace(when_s=12.0), without=4) == programs
 

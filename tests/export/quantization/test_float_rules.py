@@ -107,15 +107,15 @@ def test_a_value_and_its_maximum_are_rounded_alike_where_they_are_compared() -> 
 def test_the_residual_sums_between_norms_are_float() -> None:
     text = """
     first = Conv x - -
-    one = LayerNormalization first
-    inner = Gemm one - -
+    norm1 = LayerNormalization first
+    inner = Gemm norm1 - -
     second = Add first inner
-    two = LayerNormalization second
-    outer = Gemm two - -
+    norm2 = LayerNormalization second
+    outer = Gemm norm2 - -
     third = Add second outer
-    three = LayerNormalization third
+    norm3 = LayerNormalization third
     """
-    assert in_float32(text, "three") == "one second third three two"
+    assert in_float32(text, "norm3") == "norm1 norm2 norm3 second third"
 
 
 def test_the_moves_behind_a_norm_are_of_integers_where_a_layer_reads_them() -> None:
