@@ -34,7 +34,7 @@ from hwnas.measurement.disturbance import Disturbed, doubt_line
 from hwnas.measurement.measurement import Measurement, compare
 from hwnas.profiling.bench import compile_untrained
 from tools.lib.busy import busy_programs
-from tools.lib.options import work_option
+from tools.lib.options import out_option, work_option
 from tools.lib.results import command, results_folder, table, write_results
 
 RESULTS = results_folder(__file__) / "busy.md"
@@ -51,6 +51,7 @@ BLOCKS = (20, 21)
 QUIET = ("quiet", "quiet again", "quiet at the end")
 BUSY = tuple(f"{count} {kind}" for kind in ("compute", "memory") for count in (1, 2, 4, 8))
 LOADS = (*QUIET[:2], *BUSY, *QUIET[2:])
+THREADS = "1,2"
 GOAL = 0.03
 """Error within which a reported latency should be."""
 
@@ -83,8 +84,9 @@ class Row(msgspec.Struct, frozen=True):
 @click.option("--max-s", default=20.0, show_default=True, help="Longest time of a batch.")
 @click.option("--seconds", default=0.0, help="Stop after this time; 0: when all is measured.")
 @click.option("--loads", default=",".join(LOADS), help="Loads to measure.")
-@click.option("--threads", "counts", default="1,2", show_default=True, help="Numbers of threads.")
-def main(work: Path, max_s: float, seconds: float, loads: str, counts: str) -> None:
+@click.option("--threads", "counts", default=THREADS, show_default=True, help="Numbers of threads.")
+@out_option(RESULTS)
+def main(work: Path, max_s: float, seconds: float, loads: str, counts: str, out: Path) -> None:
     """Measure networks beside busy programs."""
     os.environ["HWNAS_HOME"] = str(work / "home")
     path, end_s = work / "rows.jsonl", time.monotonic() + (seconds or float("inf"))
@@ -101,8 +103,12 @@ def main(work: Path, max_s: float, seconds: float, loads: str, counts: str) -> N
         if load not in QUIET or (row.latency_ms and row.others < 0.05):
             append_line(path, row)
         click.echo(f"{row}")
-    arguments = f"--work DIR --max-s {max_s:g}"
-    write_report(list(read_lines(path, Row)), command(__file__, arguments))
+    arguments = ["--work DIR", f"--max-s {max_s:g}"]
+    if counts != THREADS:
+        arguments.append(f"--threads {counts}")
+    if out.resolve() != RESULTS:
+        arguments.append(f"--out {out}")
+    write_report(list(read_lines(path, Row)), command(__file__, *arguments), out)
 
 
 def plan(loads: Sequence[str], counts: Sequence[int]) -> Iterator[tuple[int, str, str, str]]:
@@ -165,7 +171,7 @@ def _others(measurements: Sequence[Measurement], started: Sequence[int]) -> floa
     return sum(program.cores for program in programs if program.pid not in started)
 
 
-def write_report(rows: Sequence[Row], called_as: str) -> None:
+def write_report(rows: Sequence[Row], called_as: str, out: Path) -> None:
     """Write the table of all rows, and how many of them reach the goal."""
     quiet_ms: dict[tuple[str, int, str], list[float]] = {}
     for row in rows:
@@ -203,7 +209,7 @@ def write_report(rows: Sequence[Row], called_as: str) -> None:
         f"with. Of {len(alone)} quiet rows, {_within(alone)}."
     )
     titles = ("target", "threads", "size", "load", "reported", "error", "ratio of 21:20", "sign")
-    write_results(RESULTS, "Latencies on a busy machine", called_as, text, table(titles, lines))
+    write_results(out, "Latencies on a busy machine", called_as, text, table(titles, lines))
 
 
 def _within(errors: Sequence[float]) -> str:
